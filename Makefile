@@ -1,0 +1,36 @@
+# `make demo` and `make test` need Python >= 3.11 and nothing else: both make .venv from the pinned constraints first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test bench lint clean
+
+demo: .venv/.core
+	$(BIN)/offmap bench --suite procedural --out runs/demo
+
+test: .venv/.dev lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.dev
+	$(BIN)/python benchmarks/one_pass.py
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "offmap needs Python >= 3.11 on the PATH" >&2; exit 2; }
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "offmap needs Python >= 3.11, found " + sys.version)'
+	$(PYTHON) -m venv .venv
+
+.venv/.core: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[adapter,dev]'
+	@touch $@ .venv/.core
+
+clean:
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,159 @@
+"""Directories written whole: a manifest with the hash of every file beside it, arrays, tables. Never a pickle.
+
+A directory appears under its name only when it is complete; on reading, every file must still have the hash that the
+manifest states. Nothing read here is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from offmap.errors import InputError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""The version of the layout. A reader refuses any other."""
+
+T = TypeVar("T")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A fresh directory to fill; it takes the place of ``path`` when the block ends well, and vanishes if it does not.
+
+    Raises:
+        InputError: ``path`` exists and is no artefact of ours, so it is not ours to replace.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: exists and holds no {MANIFEST}; choose another place or remove it yourself")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield fresh
+        os.chmod(fresh, 0o777 & ~_umask())
+        _swap(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_manifest(directory: Path, content: msgspec.Struct) -> None:
+    """Write ``manifest.json``: ``content`` and the hash of every file already in the directory."""
+    files = {file.name: sha256(file) for file in sorted(directory.iterdir())}
+    body = {"format": FORMAT, "content": msgspec.to_builtins(content), "files": files}
+    write_whole(directory / MANIFEST, msgspec.json.format(msgspec.json.encode(body), indent=2) + b"\n")
+
+
+def read_manifest(directory: Path, kind: type[T]) -> T:
+    """The manifest's content, after its version and the hash of every file have been checked.
+
+    Raises:
+        InputError: no manifest, another version, a file that is missing, added or changed, or a field that does not fit.
+    """
+    body = _manifest_body(directory)
+    if body.get("format") != FORMAT:
+        raise InputError(f"{directory / MANIFEST}: format {body.get('format')!r}, this version reads format {FORMAT}")
+    _check_files(directory, body.get("files"))
+    try:
+        return msgspec.convert(body.get("content"), kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{directory / MANIFEST}: {error}") from None
+
+
+def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as safetensors bytes; unpacking gives them back bit-equal."""
+    from safetensors.numpy import save
+
+    return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def unpack_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file.
+
+    Raises:
+        InputError: the file is not whole.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(path.read_bytes()))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def nested(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with ``prefix/``, without it."""
+    return {name.removeprefix(f"{prefix}/"): a for name, a in arrays.items() if name.startswith(f"{prefix}/")}
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _manifest_body(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{directory}: no {MANIFEST} there; a bundle that `offmap fit` wrote is wanted")
+    try:
+        body = msgspec.json.decode(path.read_bytes())
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(body, dict):
+        raise InputError(f"{path}: found a {type(body).__name__}, a JSON object is wanted")
+    return body
+
+
+def _check_files(directory: Path, stated: Any) -> None:
+    if not isinstance(stated, dict):
+        raise InputError(f"{directory / MANIFEST}: field files: found {stated!r}, names with hashes are wanted")
+    found = {file.name for file in directory.iterdir()} - {MANIFEST}
+    if found != set(stated):
+        raise InputError(f"{directory}: holds {sorted(found)}, its manifest names {sorted(stated)}")
+    for name, wanted in stated.items():
+        if sha256(directory / name) != wanted:
+            raise InputError(f"{directory / name}: changed since it was written (its hash is not the manifest's)")
+
+
+def _swap(fresh: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(fresh, path)
+        return
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    os.rename(path, old / "was")
+    os.rename(fresh, path)
+    shutil.rmtree(old)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
