@@ -20,11 +20,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from corpus import held_out, permissive
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from corpus import held_out, permissive
 from offmap.conversation.types import ROLES, Conversation
 
 MARKS = ["<|bos|>", "<|end|>", *(f"<|{role}|>" for role in ROLES)]
@@ -127,7 +127,7 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 
 @torch.no_grad()
 def perplexity(model: LlamaForCausalLM, rows: list[np.ndarray]) -> float:
-    """exp of the mean token loss over held-out rows."""
+    """Exp of the mean token loss over held-out rows."""
     total = count = 0.0
     for row in rows:
         batch = _pad([row]).to(model.device)
@@ -184,7 +184,9 @@ def main() -> None:
     parser.add_argument("--permissive", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60, help="on permissive text, at a flat rate")
-    parser.add_argument("--decay-minutes", type=float, default=25, help="on permissive and generated text, down to zero")
+    parser.add_argument(
+        "--decay-minutes", type=float, default=25, help="on permissive and generated text, down to zero"
+    )
     parser.add_argument("--generated", type=int, default=0, help="generated conversations a domain in the last stage")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

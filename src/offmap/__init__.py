@@ -1,0 +1,44 @@
+"""offmap: monitors that notice when an LLM leaves the map.
+
+The public names load on first use, so that ``import offmap`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offmap.bench import evaluate as evaluate
+    from offmap.conversation import Conversation as Conversation
+    from offmap.conversation import Message as Message
+    from offmap.conversation import ToolCall as ToolCall
+    from offmap.detectors import Detector as Detector
+    from offmap.monitor import Monitor as Monitor
+    from offmap.monitor import Verdict as Verdict
+    from offmap.monitor import load as load
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Conversation": "offmap.conversation",
+    "Detector": "offmap.detectors",
+    "Message": "offmap.conversation",
+    "Monitor": "offmap.monitor",
+    "ToolCall": "offmap.conversation",
+    "Verdict": "offmap.monitor",
+    "evaluate": "offmap.bench",
+    "load": "offmap.monitor",
+}
+
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'offmap' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

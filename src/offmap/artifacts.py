@@ -74,7 +74,7 @@ def read_manifest(directory: Path, kind: type[T]) -> T:
     """The manifest's content, after its version and the hash of every file have been checked.
 
     Raises:
-        InputError: no manifest, another version, a file that is missing, added or changed, or a field that does not fit.
+        InputError: no manifest, another version, a file missing, added or changed, or a field that does not fit.
     """
     body = _manifest_body(directory)
     if body.get("format") != FORMAT:

@@ -19,8 +19,10 @@ FRACTIONS = (0.5, 0.25, 0.25)
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint lists of labelled conversations. Detectors learn on ``fit``, scores become p-values on
-    ``calibrate``, the alarm threshold is chosen on ``threshold``."""
+    """Three disjoint lists of labelled conversations.
+
+    Detectors learn on ``fit``, scores become p-values on ``calibrate``, the threshold is chosen on ``threshold``.
+    """
 
     fit: tuple[Conversation, ...]
     calibrate: tuple[Conversation, ...]

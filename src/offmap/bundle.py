@@ -1,0 +1,158 @@
+"""A monitor as a directory: manifest.json, detectors.safetensors, calibration.parquet. Loading executes no code.
+
+The manifest says what the arrays mean; every name in it is looked up among registered detectors, and every file must
+have the hash that it states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from offmap import __version__
+from offmap.artifacts import (
+    nested,
+    pack_arrays,
+    read_manifest,
+    unpack_arrays,
+    whole_directory,
+    write_manifest,
+    write_whole,
+)
+from offmap.backbones import BackboneSource, open_backbone
+from offmap.backbones.base import Backbone
+from offmap.calibration import ConformalCalibrator, Threshold
+from offmap.detectors import DETECTORS, Question
+from offmap.errors import InputError
+from offmap.fusion import Fusion, Method
+from offmap.monitor import Monitor
+from offmap.panel import Answer, Member, Panel
+from offmap.registry import Spec
+
+ARRAYS, CALIBRATION = "detectors.safetensors", "calibration.parquet"
+Tables = Mapping[str, Mapping[str, NDArray[Any]]]
+
+
+class FusionCard(msgspec.Struct, frozen=True):
+    """How p-values are fused."""
+
+    method: Method
+    guard_weight: float
+
+
+class Card(msgspec.Struct, frozen=True):
+    """All of a monitor but its arrays, as a person may read it."""
+
+    offmap: str
+    backbone: BackboneSource
+    fingerprint: str
+    detectors: dict[str, Spec]
+    questions: dict[str, Question]
+    fusion: FusionCard
+    threshold: Threshold
+    n_rows: dict[str, int]
+
+
+def save(monitor: Monitor, path: Path) -> None:
+    """Write ``monitor`` to the directory ``path``, whole or not at all.
+
+    Raises:
+        InputError: ``path`` holds something else, or a detector has no registered name to be found by again.
+    """
+    card, panel = _card(monitor), monitor.panel
+    arrays = {f"member/{m.name}/{key}": array for m in panel.members for key, array in m.fitted.arrays().items()}
+    for question, answer in panel.answers.items():
+        arrays |= {f"answer/{question}/{key}": array for key, array in answer.fusion.arrays().items()}
+    arrays |= {f"across/{key}": array for key, array in panel.across.arrays().items()}
+    calibrators = {f"member/{m.name}": m.calibrator for m in panel.members}
+    calibrators |= {f"answer/{q}": a.calibrator for q, a in panel.answers.items() if a.calibrator is not None}
+    with whole_directory(path) as directory:
+        write_whole(directory / ARRAYS, pack_arrays(arrays))
+        write_whole(directory / CALIBRATION, _pack_calibrators(calibrators))
+        write_manifest(directory, card)
+
+
+def read_card(path: Path) -> Card:
+    """What the manifest says, after every file has been checked against its hash."""
+    return read_manifest(path, Card)
+
+
+def load(path: Path, backbone: Backbone | None = None) -> Monitor:
+    """Read what ``save`` wrote; see ``offmap.monitor.load``."""
+    card = read_card(path)
+    try:
+        panel = _panel(card, unpack_arrays(path / ARRAYS), _unpack_calibrators(path / CALIBRATION))
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: its files do not fit its manifest ({error})") from error
+    opened = open_backbone(card.backbone) if backbone is None else backbone
+    if opened.fingerprint != card.fingerprint:
+        raise InputError(
+            f"{path}: fitted on backbone {card.fingerprint}, found {opened.fingerprint}: scores would not mean the same"
+        )
+    return Monitor(opened, panel)
+
+
+def _card(monitor: Monitor) -> Card:
+    panel = monitor.panel
+    source = getattr(monitor.backbone, "source", None)
+    if not isinstance(source, BackboneSource):
+        raise InputError("this backbone does not say where it came from (attribute `source`), so it cannot be saved")
+    return Card(
+        offmap=__version__,
+        backbone=source,
+        fingerprint=monitor.backbone.fingerprint,
+        detectors={member.name: DETECTORS.to_spec(member.detector) for member in panel.members},
+        questions={member.name: member.detector.question for member in panel.members},
+        fusion=FusionCard(panel.fusion.method, panel.fusion.guard_weight),
+        threshold=panel.threshold,
+        n_rows=dict(panel.n_rows),
+    )
+
+
+def _panel(card: Card, arrays: dict[str, NDArray[Any]], calibrators: Mapping[str, ConformalCalibrator]) -> Panel:
+    fusion = Fusion(card.fusion.method, card.fusion.guard_weight)
+    members = []
+    for name, spec in card.detectors.items():
+        detector = DETECTORS.from_spec(spec)
+        fitted = detector.restore(nested(arrays, f"member/{name}"))
+        members.append(Member(name, detector, fitted, calibrators[f"member/{name}"]))
+    questions = [q for q in ("unsafe", "unknown") if any(m.detector.question == q for m in members)]
+    answers = {
+        question: Answer(fusion.restore(nested(arrays, f"answer/{question}")), calibrators.get(f"answer/{question}"))
+        for question in questions
+    }
+    across = fusion.restore(nested(arrays, "across"))
+    return Panel(tuple(members), answers, fusion, across, card.threshold, card.n_rows)
+
+
+def _pack_calibrators(calibrators: Mapping[str, ConformalCalibrator]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    states = {name: calibrator.arrays() for name, calibrator in calibrators.items()}
+    rows = [(name, key, array.tolist()) for name, state in states.items() for key, array in state.items()]
+    names, keys, values = zip(*rows, strict=True)
+    table = pa.table({"calibrator": names, "key": keys, "values": pa.array(values, pa.list_(pa.float64()))})
+    out = BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
+
+
+def _unpack_calibrators(path: Path) -> dict[str, ConformalCalibrator]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
+    states: dict[str, dict[str, NDArray[Any]]] = {}
+    for row in rows:
+        states.setdefault(row["calibrator"], {})[row["key"]] = np.array(row["values"], dtype=np.float64)
+    return {name: ConformalCalibrator.restore(state) for name, state in states.items()}

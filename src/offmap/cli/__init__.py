@@ -1,0 +1,43 @@
+"""The command line: one module a command, generated from function signatures. Starts without torch.
+
+Exit codes: 0 done, 1 ran and something failed, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from offmap import __version__
+from offmap.cli.bench import bench
+from offmap.cli.fit import fit
+from offmap.cli.inspect import inspect
+from offmap.cli.listings import detectors, suites
+from offmap.cli.score import score
+from offmap.errors import InputError
+
+app = App(name="offmap", help="Monitors that notice when an LLM leaves the map.", version=__version__)
+for command in (bench, fit, score, inspect, detectors, suites):
+    app.command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; wrong input is told in one paragraph on standard error."""
+    try:
+        result = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return 2
+    except InputError as error:
+        Console(stderr=True, highlight=False).print(f"offmap: {error}", markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("offmap: interrupted; the same command goes on from where it stopped")
+        return 130
+    return int(result or 0)

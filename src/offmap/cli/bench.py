@@ -1,0 +1,74 @@
+"""``offmap bench``: from conversations to recall on failures that nobody trained for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+
+def bench(
+    *,
+    suite: str = "procedural",
+    out: Path = Path("runs/bench"),
+    backbone: str = "pocket",
+    revision: str | None = None,
+    data: Path | None = None,
+    data_revision: str | None = None,
+    alpha: float = 0.01,
+    confidence: float | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+    json: bool = False,
+) -> None:
+    """Fit monitors on a suite's training rows, meet its failures, print a table and write a report.
+
+    Parameters
+    ----------
+    suite
+        procedural, mood, or a directory that holds train-* and test-* files.
+    out
+        Where report.json, report.html, scores.parquet, the default monitor and the cached features go.
+    backbone
+        pocket, a local Hugging Face model directory, or a hub id with --revision.
+    revision
+        The pinned revision of a backbone from the hub.
+    data
+        A local copy of a suite that is otherwise fetched (mood).
+    data_revision
+        The pinned revision of a suite that is fetched.
+    alpha
+        The false-positive rate aimed at on safe in-distribution traffic.
+    confidence
+        Certify the default monitor's threshold with this confidence, 0.95 for example.
+    seed
+        Of generated suites, of the deal into splits and of the bootstrap.
+    resamples
+        Bootstrap resamples behind the intervals.
+    json
+        Print report.json instead of the table.
+    """
+    from offmap.backbones import BackboneSource, open_backbone
+    from offmap.bench import evaluate, run
+    from offmap.bench.report import write_html, write_json, write_scores
+    from offmap.bench.table import print_table
+    from offmap.cli.progress import bar
+    from offmap.feature_store import Cached
+    from offmap.suites import load
+
+    loaded = load(suite, seed=seed, revision=data_revision, data=data)
+    source = BackboneSource(model=backbone, revision=revision)
+    with bar("conversations read", len(loaded.train) + len(loaded.test)) as tick:
+        cached = Cached(open_backbone(source), out / "features", progress=tick)
+        outcome = run(loaded, cached, alpha=alpha, confidence=confidence, seed=seed)
+    report = evaluate(outcome.scores, resamples=resamples)
+    write_json(report, out / "report.json")
+    write_html(report, outcome.scores, out / "report.html")
+    write_scores(outcome.scores, out / "scores.parquet")
+    outcome.monitor.save(out / "monitor")
+    if json:
+        print((out / "report.json").read_text(encoding="utf-8"))  # noqa: T201
+        return
+    console = Console()
+    print_table(report, console)
+    console.print(f"report {out / 'report.html'}\nmonitor {out / 'monitor'}", highlight=False)

@@ -1,0 +1,60 @@
+"""``offmap fit``: a monitor from labelled conversations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+
+def fit(
+    data: str,
+    out: Path,
+    *,
+    backbone: str = "pocket",
+    revision: str | None = None,
+    detectors: tuple[str, ...] = (),
+    alpha: float = 0.01,
+    confidence: float | None = None,
+    seed: int = 0,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> None:
+    """Fit a monitor on labelled conversations and write it as a directory.
+
+    Parameters
+    ----------
+    data
+        Labelled conversations (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), or a suite whose training rows serve.
+    out
+        The directory to write.
+    backbone
+        pocket, a local Hugging Face model directory, or a hub id with --revision.
+    revision
+        The pinned revision of a backbone from the hub.
+    detectors
+        Names from `offmap detectors`; several may be given. The default set otherwise.
+    alpha
+        The false-positive rate aimed at on safe in-distribution traffic.
+    confidence
+        Certify the threshold with this confidence, 0.95 for example; refused if the rows are too few.
+    seed
+        Of the deal into fit, calibrate and threshold rows.
+    on_error
+        raise: stop at the first malformed row. skip: leave such rows out and say so.
+    """
+    from offmap.backbones import BackboneSource, open_backbone
+    from offmap.cli.files import read_all
+    from offmap.cli.inspect import show
+    from offmap.cli.progress import bar
+    from offmap.detectors import DETECTORS
+    from offmap.monitor import DEFAULT_DETECTORS, Monitor
+    from offmap.suites import load
+
+    rows = read_all(Path(data), on_error) if Path(data).is_file() else load(data, seed=seed).train
+    chosen = [DETECTORS.from_spec(name) for name in detectors] or DEFAULT_DETECTORS
+    with bar("conversations read", len(rows)) as tick:
+        opened = open_backbone(BackboneSource(model=backbone, revision=revision), progress=tick)
+        monitor = Monitor.fit(opened, chosen, rows, alpha=alpha, confidence=confidence, seed=seed)
+    monitor.save(out)
+    show(out, Console())

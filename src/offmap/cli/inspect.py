@@ -1,0 +1,61 @@
+"""``offmap inspect``: what a saved monitor is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from offmap.bundle import Card
+
+
+def inspect(bundle: Path, *, json: bool = False) -> None:
+    """Show what a saved monitor consists of, after checking every file against its hash.
+
+    Parameters
+    ----------
+    bundle
+        A directory that `offmap fit` or `offmap bench` wrote.
+    json
+        Print a JSON object instead of a table.
+    """
+    if json:
+        from offmap.bundle import read_card
+
+        print(msgspec.json.encode(read_card(bundle)).decode())  # noqa: T201
+        return
+    show(bundle, Console())
+
+
+def show(bundle: Path, console: Console) -> None:
+    """Print the card of the monitor at ``bundle`` as a table."""
+    from offmap.bundle import read_card
+
+    table = Table(show_header=False, title=f"monitor {bundle}", title_justify="left")
+    for name, value in _lines(read_card(bundle)):
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _lines(card: Card) -> list[tuple[str, str]]:
+    threshold = card.threshold
+    held = "on average" if threshold.delta is None else f"with confidence {1 - threshold.delta:g}"
+    low, high = threshold.fpr_interval()
+    detectors = [f"{name} ({card.questions[name]}?): {_spec(spec)}" for name, spec in card.detectors.items()]
+    return [
+        ("made by", f"offmap {card.offmap}"),
+        ("backbone", f"{card.backbone.model} [{card.fingerprint}]"),
+        ("detectors", "\n".join(detectors)),
+        ("fusion", f"{card.fusion.method}, {card.fusion.guard_weight:g} of the false-positive budget to the guard"),
+        ("false positives", f"at most {threshold.alpha:g} {held}; with these rows between {low:.2%} and {high:.2%}"),
+        ("threshold", f"flagged where the fused p-value is below {threshold.p_value:.3g}"),
+        ("rows", ", ".join(f"{name} {count}" for name, count in card.n_rows.items())),
+    ]
+
+
+def _spec(spec: object) -> str:
+    return "defaults" if isinstance(spec, str) else msgspec.json.encode(spec).decode()

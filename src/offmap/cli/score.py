@@ -1,0 +1,90 @@
+"""``offmap score``: a verdict for every conversation of a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from offmap.cli.progress import Tick
+
+if TYPE_CHECKING:
+    from offmap.conversation import Conversation
+    from offmap.monitor import Verdict
+
+CHUNK = 1024
+"""Conversations scored at once: enough to batch by length, few enough to stream a file of any size."""
+
+
+def score(
+    file: Path,
+    *,
+    monitor: Path,
+    out: Path | None = None,
+    json: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> None:
+    """Score conversations: a table on a terminal, otherwise one JSON verdict a line.
+
+    Parameters
+    ----------
+    file
+        Conversations (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), or - for standard input.
+    monitor
+        A directory that `offmap fit` or `offmap bench` wrote.
+    out
+        Write the JSON lines to this file, whole, instead of standard output.
+    json
+        JSON lines also on a terminal.
+    on_error
+        raise: stop at the first malformed row. skip: leave such rows out and say so.
+    """
+    from offmap.artifacts import write_whole
+    from offmap.cli.files import report_skipped
+    from offmap.cli.progress import bar
+    from offmap.conversation.files import read
+    from offmap.monitor import load
+
+    reader = read(file, on_error=on_error)
+    loaded = load(monitor)
+    with bar("conversations scored") as tick:
+        verdicts = _scored(loaded.score, reader, tick)
+        if out is not None:
+            write_whole(out, b"".join(msgspec.json.encode(verdict) + b"\n" for verdict in verdicts))
+        elif json or not sys.stdout.isatty():
+            for verdict in verdicts:
+                sys.stdout.write(msgspec.json.encode(verdict).decode() + "\n")
+        else:
+            Console().print(_table(list(verdicts)))
+    report_skipped(reader)
+
+
+def _scored(
+    judge: Callable[[Sequence[Conversation]], list[Verdict]], rows: Iterator[Conversation], tick: Tick
+) -> Iterator[Verdict]:
+    while chunk := list(islice(rows, CHUNK)):
+        yield from judge(chunk)
+        tick(len(chunk))
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    flagged = sum(verdict.flagged for verdict in verdicts)
+    table = Table("id", "flagged", "p", "p unsafe", "p unknown", "fired", "most surprising", title_justify="left")
+    table.title = f"{flagged} of {len(verdicts)} flagged"
+    for verdict in verdicts:
+        numbers = [_p(value) for value in (verdict.p_value, verdict.p_unsafe, verdict.p_unknown)]
+        span = escape(" ".join(verdict.spans[0].text.split())[:60]) if verdict.spans else ""
+        flag = "[bold red]yes[/]" if verdict.flagged else "no"
+        table.add_row(escape(verdict.id), flag, *numbers, ", ".join(verdict.fired), span)
+    return table
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"

@@ -1,0 +1,201 @@
+"""The monitor: a backbone and a panel of fitted detectors. Conversations in, verdicts out.
+
+It answers two questions and keeps them apart to the end: is this UNSAFE (guards), is this UNKNOWN (out-of-distribution
+detectors)? Their fusion decides the flag.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import msgspec
+
+from offmap.backbones.base import Backbone
+from offmap.conversation import Conversation
+from offmap.detectors import DETECTORS, Detector, GuardProbe, Mahalanobis, Neighbours, Perplexity, Question
+from offmap.errors import InputError
+from offmap.evidence import SPAN_STATS, Span, surprising_spans
+from offmap.features import Features, FeatureSpec, FloatArray
+from offmap.fusion import Fusion
+from offmap.panel import DEFAULT_FUSION, Judgement, Panel, Rows, assemble, count_rows, fit_members, needs
+from offmap.splits import Splits, split
+
+DEFAULT_DETECTORS: tuple[Detector, ...] = (GuardProbe(), Mahalanobis(), Neighbours(), Perplexity())
+"""What a monitor consists of unless it is told otherwise."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What one detector found. ``score`` and ``p_value`` are None where it could not score the conversation."""
+
+    detector: str
+    question: Question
+    score: float | None
+    p_value: float | None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A monitor's answer about one conversation.
+
+    ``p_unsafe`` and ``p_unknown`` are p-values against safe in-distribution traffic for the two questions, None where
+    the monitor has no detector for one; ``p_value`` is their fusion, flagged where it lies below ``threshold``.
+    A conversation that could not be scored has ``p_value`` None and is flagged: errors fail closed.
+    ``fired`` names the detectors whose own p-value is at most alpha or, if none is and the conversation is flagged,
+    the one with the smallest. ``spans`` are the stretches of text that surprised the model most.
+    """
+
+    id: str
+    flagged: bool
+    p_value: float | None
+    p_unsafe: float | None
+    p_unknown: float | None
+    threshold: float
+    fired: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A backbone that gives features and a panel that judges them. Immutable."""
+
+    backbone: Backbone
+    panel: Panel
+
+    @classmethod
+    def fit(
+        cls,
+        backbone: Backbone,
+        detectors: Sequence[Detector] | Mapping[str, Detector],
+        data: Sequence[Conversation] | Splits,
+        *,
+        alpha: float = 0.01,
+        confidence: float | None = None,
+        fusion: Fusion = DEFAULT_FUSION,
+        seed: int = 0,
+    ) -> Monitor:
+        """Fit on labelled in-distribution conversations.
+
+        Args:
+            backbone: gives the features.
+            detectors: what to fit, in a list (named as registered) or by name.
+            data: labelled rows, dealt into fit, calibrate and threshold rows here, or already dealt.
+            alpha: the false-positive rate aimed at on safe in-distribution traffic.
+            confidence: None for a threshold that holds alpha on average; 0.95 for one that holds it with 95 %
+                confidence given these rows (``calibration.certified_threshold``).
+            fusion: the rule and the guard's share.
+            seed: of the deal into splits.
+
+        Raises:
+            InputError: a row without a label, or too few rows for a detector, a split or the confidence asked for.
+        """
+        named = name_detectors(detectors)
+        splits = data if isinstance(data, Splits) else split(data, seed)
+        wanted = needs(list(named.values()))
+        fit, calibrate, threshold = (
+            rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold)
+        )
+        members = fit_members(named, fit, calibrate)
+        counts = count_rows(fit, calibrate, threshold)
+        panel = assemble(
+            members, calibrate, threshold, alpha=alpha, confidence=confidence, fusion=fusion, n_rows=counts
+        )
+        return cls(backbone, panel)
+
+    @property
+    def reads(self) -> FeatureSpec:
+        """What is asked of the backbone: what the detectors need and, where they read tokens, what spans need."""
+        wanted = self.panel.needs
+        return wanted | SPAN_STATS if wanted.tokens else wanted
+
+    def score(self, conversations: Sequence[Conversation]) -> list[Verdict]:
+        """A verdict for each conversation, in order."""
+        if not conversations:
+            return []
+        features = self.backbone(conversations, self.reads)
+        judgement = self.panel.judge(features)
+        return [self._verdict(conversation, row, judgement, features) for row, conversation in enumerate(conversations)]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the monitor as a directory: manifest.json, detectors.safetensors, calibration.parquet."""
+        from offmap.bundle import save
+
+        save(self, Path(path))
+
+    def _verdict(self, conversation: Conversation, row: int, judgement: Judgement, features: Features) -> Verdict:
+        evidence = tuple(
+            Evidence(
+                member.name,
+                member.detector.question,
+                _number(judgement.scores[member.name], row),
+                _number(judgement.p_values[member.name], row),
+            )
+            for member in self.panel.members
+        )
+        flagged = bool(judgement.flagged[row])
+        return Verdict(
+            id=conversation.id,
+            flagged=flagged,
+            p_value=_number(judgement.fused, row),
+            p_unsafe=_number(judgement.answers.get("unsafe"), row),
+            p_unknown=_number(judgement.answers.get("unknown"), row),
+            threshold=self.panel.threshold.p_value,
+            fired=_fired(evidence, flagged, self.panel.threshold.alpha),
+            evidence=evidence,
+            spans=_spans(conversation, row, features),
+        )
+
+
+def load(path: str | PathLike[str], backbone: Backbone | None = None) -> Monitor:
+    """Read a monitor that ``Monitor.save`` wrote. No code in the directory is executed.
+
+    Args:
+        path: the directory.
+        backbone: one to use instead of loading the one that the manifest names; its fingerprint must be the saved one.
+
+    Raises:
+        InputError: a file is missing or changed, the format is another version's, or the backbone is not the same.
+    """
+    from offmap.bundle import load as load_bundle
+
+    return load_bundle(Path(path), backbone)
+
+
+def name_detectors(detectors: Sequence[Detector] | Mapping[str, Detector]) -> dict[str, Detector]:
+    """Detectors by name: the given names, or the registered ones, numbered where one is used twice."""
+    named: dict[str, Detector] = dict(detectors) if isinstance(detectors, Mapping) else {}
+    for detector in () if isinstance(detectors, Mapping) else detectors:
+        name = base = DETECTORS.name_of(type(detector))
+        while name in named:
+            name = f"{base}-{int(name.rpartition('-')[2]) + 1 if name != base else 2}"
+        named[name] = detector
+    if not named:
+        raise InputError("no detectors; at least one is needed")
+    return named
+
+
+def rows_of(backbone: Backbone, conversations: Sequence[Conversation], wanted: FeatureSpec) -> Rows:
+    """Features and labels of labelled conversations."""
+    import numpy as np
+
+    unsafe = np.array([bool(conversation.unsafe) for conversation in conversations], dtype=bool)
+    return Rows(backbone(conversations, wanted), unsafe)
+
+
+def _spans(conversation: Conversation, row: int, features: Features) -> tuple[Span, ...]:
+    return () if features.tokens is None else surprising_spans(conversation, features.tokens, row)
+
+
+def _fired(evidence: Sequence[Evidence], flagged: bool, alpha: float) -> tuple[str, ...]:
+    known = [(found.p_value, found.detector) for found in evidence if found.p_value is not None]
+    fired = tuple(name for p_value, name in known if p_value <= alpha)
+    return fired or ((min(known)[1],) if flagged and known else ())
+
+
+def _number(column: FloatArray | None, row: int) -> float | None:
+    if column is None or math.isnan(column[row]):
+        return None
+    return float(column[row])

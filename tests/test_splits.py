@@ -1,0 +1,51 @@
+"""Splits: disjoint, by group, and independent of what else is there."""
+
+import pytest
+
+from offmap.conversation import Conversation, Message
+from offmap.errors import InputError
+from offmap.splits import FRACTIONS, split
+
+
+def row(number: int, pair: str = "", unsafe: bool | None = False) -> Conversation:
+    asked = Message("user", f"question {number}")
+    return Conversation(f"row-{number}", (asked, Message("assistant", "answer")), unsafe=unsafe, pair=pair)
+
+
+def places(rows, **options):
+    dealt = split(rows, **options)
+    return {r.id: name for name in ("fit", "calibrate", "threshold") for r in getattr(dealt, name)}
+
+
+def test_every_row_has_one_place_and_shares_are_as_asked():
+    rows = [row(i) for i in range(4000)]
+    dealt = split(rows, seed=1)
+    parts = [dealt.fit, dealt.calibrate, dealt.threshold]
+    assert sorted(r.id for part in parts for r in part) == sorted(r.id for r in rows)
+    for part, share in zip(parts, FRACTIONS, strict=True):
+        assert abs(len(part) / len(rows) - share) < 0.03
+
+
+def test_a_place_depends_on_no_other_row():
+    rows = [row(i) for i in range(200)]
+    whole = places(rows)
+    assert places(rows[50:60]) == {r.id: whole[r.id] for r in rows[50:60]}
+    assert places(rows[::-1]) == whole
+
+
+def test_twins_and_equal_questions_stay_together():
+    twins = [row(i, pair=f"pair-{i // 2}") for i in range(400)]
+    dealt = places(twins)
+    assert all(dealt[f"row-{i}"] == dealt[f"row-{i + 1}"] for i in range(0, 400, 2))
+    asked = Conversation("again", (Message("user", "question 7"), Message("assistant", "other")), unsafe=True)
+    assert len({places([row(7), asked])[name] for name in ("row-7", "again")}) == 1
+
+
+def test_another_seed_deals_otherwise():
+    rows = [row(i) for i in range(200)]
+    assert places(rows, seed=0) != places(rows, seed=1)
+
+
+def test_a_row_without_a_label_is_refused():
+    with pytest.raises(InputError, match=r"'row-3'.*no label"):
+        split([row(1), row(3, unsafe=None)])
