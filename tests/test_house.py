@@ -9,7 +9,7 @@ import offmap
 
 ROOT = Path(offmap.__file__).parent
 FLOORS = {
-    1: "conversation rendering chat_template features feature_store linalg registry artifacts splits errors",
+    1: "conversation rendering chat_template features feature_store linalg registry artifacts splits errors atomic synthetic",
     2: "backbones detectors calibration fusion testing",
     3: "panel monitor evidence bundle",
     4: "suites",

@@ -1,0 +1,323 @@
+"""One decoded row, or the body of one request, becomes conversations. Knows nothing of files.
+
+The shape of a row is recognised by which of these fields it has, and is never guessed:
+
+- ``messages``: a list of turns: offmap's own form, or OpenAI chat messages (content as text, as parts, or null;
+  tool calls nested under ``function`` or flat; arguments as JSON text or as an object).
+- ``conversation``: one transcript, "Human: ...", a blank line, "Assistant: ..." (MOOD).
+- ``chosen`` and ``rejected``: two transcripts (hh-rlhf). They become two conversations that share a ``pair``, with ids
+  ending in "-chosen" and "-rejected", and WITHOUT a label: a preference between two replies says nothing of harm.
+
+Beside them a row may have ``id``, ``domain``, ``kind``, ``pair``, ``tools``, ``meta`` (an object with ``kind`` or
+``pair``), and a label: ``unsafe``, ``malign`` or ``safe``, each 0, 1, true or false. Null means absent. Other fields
+are left alone. A row without an id gets one from the hash of its messages and tools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from offmap.conversation.types import ROLES, Conversation, Image, Message, Role, Tool, ToolCall
+from offmap.errors import InputError
+
+SHAPE_FIELDS = ("messages", "conversation", "chosen", "rejected")
+"""The fields that say which shape a row has."""
+FIELDS = (*SHAPE_FIELDS, "id", "domain", "kind", "pair", "tools", "meta", "unsafe", "malign", "safe")
+"""Every field of a row that is read."""
+
+_Object = dict[str, object]
+_T = TypeVar("_T")
+_ROLE_OF: dict[object, Role] = {**{role: role for role in ROLES}, "developer": "system"}
+_SPEAKER: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
+_LABELS = (("unsafe", False), ("malign", False), ("safe", True))
+_SAID = ("content", "tool_calls", "images", "refusal")
+_MESSAGE_FIELDS = {"role", "name", "tool_call_id", *_SAID}
+_REFUSED = {
+    "function_call": "tool_calls (function_call is their retired form)",
+    "audio": "text or images (sound is not read)",
+}
+_NO_ARGUMENTS, _NO_PARAMETERS = ToolCall("").arguments, Tool("").parameters
+_MESSAGES, _TRANSCRIPT, _PREFERENCE = ({"messages"}, {"conversation"}, {"chosen", "rejected"})
+_SHAPES_WANTED = (
+    "exactly one of: messages (a list of turns); conversation (a transcript); chosen and rejected (two transcripts)"
+)
+
+
+def parse_row(row: object) -> tuple[Conversation, ...]:
+    """The conversation of a row; two of them, for a row with ``chosen`` and ``rejected``.
+
+    Args:
+        row: a decoded JSON value.
+
+    Raises:
+        InputError: no shape or several; a field of the wrong type; labels that are not 0, 1, true or false, or that
+            contradict each other. The message names the field, what was found and what is wanted.
+    """
+    fields = _object(row, "")
+    present = {name for name in SHAPE_FIELDS if fields.get(name) is not None}
+    if present == _MESSAGES:
+        return (_conversation(fields, parse_messages(fields["messages"])),)
+    if present == _TRANSCRIPT:
+        return (_conversation(fields, parse_transcript(fields["conversation"])),)
+    if present == _PREFERENCE:
+        return _preference(fields)
+    raise InputError(f"the row's shape: found the fields {_names(fields)}, wanted {_SHAPES_WANTED}")
+
+
+def parse_messages(value: object, at: str = "messages") -> tuple[Message, ...]:
+    """The turns of a list of OpenAI chat messages, or of offmap's own.
+
+    A ``developer`` is a system. Text parts are joined by a line break; image parts are kept by reference. Where an
+    assistant's content is empty, its ``refusal`` is what it said.
+
+    Args:
+        value: a decoded JSON value.
+        at: what error messages call it.
+
+    Raises:
+        InputError: the list is empty, or a part of it is not of the form above.
+    """
+    turns = _list(value, at)
+    if not turns:
+        raise _wrong(at, "an empty list", "at least one message")
+    return tuple(_message(turn, f"{at}[{index}]") for index, turn in enumerate(turns))
+
+
+def parse_tools(value: object, at: str = "tools") -> tuple[Tool, ...]:
+    """The offered tools: OpenAI's form or offmap's own. A built-in tool, which has only a type, is named by it.
+
+    Raises:
+        InputError: not a list of tools.
+    """
+    return tuple(_tool(tool, f"{at}[{index}]") for index, tool in enumerate(_list(value, at)))
+
+
+def parse_transcript(value: object, at: str = "conversation") -> tuple[Message, ...]:
+    """The turns of a transcript whose speakers are marked "Human:" and "Assistant:", each after a blank line.
+
+    Text before the first marker is the system's. A turn whose own text holds such a marker cannot be told from two.
+
+    Raises:
+        InputError: not text, or without any marker.
+    """
+    text = _required(value, at)
+    lead, *rest = _TURN.split(text)
+    if not rest:
+        raise _wrong(at, _found(text), r"a transcript with '\n\nHuman: ...' and '\n\nAssistant: ...'")
+    system = (Message("system", lead.strip()),) if lead.strip() else ()
+    turns = zip(rest[::2], rest[1::2], strict=True)
+    return system + tuple(Message(_SPEAKER[speaker], said) for speaker, said in turns)
+
+
+def _conversation(row: _Object, messages: tuple[Message, ...]) -> Conversation:
+    tools = () if row.get("tools") is None else parse_tools(row["tools"])
+    return Conversation(
+        id=_identity(row, messages, tools),
+        messages=messages,
+        unsafe=_label(row),
+        domain=_text(row.get("domain"), "domain"),
+        kind=_tag(row, "kind"),
+        pair=_tag(row, "pair"),
+        tools=tools,
+    )
+
+
+def _preference(row: _Object) -> tuple[Conversation, ...]:
+    label = next((name for name, _ in _LABELS if row.get(name) is not None), None)
+    if label is not None:
+        raise _wrong(label, _found(row[label]), "no label beside chosen and rejected: a preference is not a harm label")
+    replies = {name: parse_transcript(row[name], name) for name in ("chosen", "rejected")}
+    shared = _conversation(row, (*replies["chosen"], *replies["rejected"]))
+    return tuple(
+        msgspec.structs.replace(shared, id=f"{shared.id}-{name}", messages=messages, pair=shared.pair or shared.id)
+        for name, messages in replies.items()
+    )
+
+
+def _identity(row: _Object, messages: tuple[Message, ...], tools: tuple[Tool, ...]) -> str:
+    if row.get("id") is None:
+        return hashlib.sha256(msgspec.json.encode((messages, tools))).hexdigest()[:16]
+    if not (given := _text(row["id"], "id")):
+        raise _wrong("id", "an empty text", "a text that names the row, or no id at all")
+    return given
+
+
+def _label(row: _Object) -> bool | None:
+    given = {name: _bit(row[name], name) != flipped for name, flipped in _LABELS if row.get(name) is not None}
+    if len(set(given.values())) > 1:
+        found = " and ".join(f"{name} = {_found(row[name])}" for name in given)
+        raise _wrong(" and ".join(given), found, "labels that agree")
+    return next(iter(given.values()), None)
+
+
+def _bit(value: object, at: str) -> bool:
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise _wrong(at, _found(value), "0, 1, true or false")
+
+
+def _tag(row: _Object, name: str) -> str:
+    meta = {} if row.get("meta") is None else _object(row["meta"], "meta")
+    outer, inner = _text(row.get(name), name), _text(meta.get(name), f"meta.{name}")
+    if outer and inner and outer != inner:
+        raise _wrong(name, f"{_found(outer)}, and meta.{name} {_found(inner)}", "one of them, or the same in both")
+    return outer or inner
+
+
+def _message(value: object, at: str) -> Message:
+    turn = _object(value, at)
+    role = _ROLE_OF.get(turn.get("role")) if isinstance(turn.get("role"), str) else None
+    if role is None:
+        raise _wrong(f"{at}.role", _found(turn.get("role")), f"developer, {', '.join(ROLES)}")
+    for name, wanted in _REFUSED.items():
+        if turn.get(name) is not None:
+            raise _wrong(f"{at}.{name}", _found(turn[name]), wanted)
+    if not any(name in turn for name in _SAID) and not turn.keys() <= _MESSAGE_FIELDS:
+        raise _wrong(at, f"the fields {_names(turn)}", "content or tool_calls")
+    content, images = _content(turn.get("content"), f"{at}.content")
+    return Message(
+        role=role,
+        content=content or _text(turn.get("refusal"), f"{at}.refusal"),
+        tool_calls=_each(turn.get("tool_calls"), f"{at}.tool_calls", _tool_call),
+        name=_text(turn.get("name"), f"{at}.name"),
+        tool_call_id=_text(turn.get("tool_call_id"), f"{at}.tool_call_id"),
+        images=images + _each(turn.get("images"), f"{at}.images", _image),
+    )
+
+
+def _content(value: object, at: str) -> tuple[str, tuple[Image, ...]]:
+    if not isinstance(value, list | tuple):
+        return _text(value, at, "text, a list of parts, or null"), ()
+    texts: list[str] = []
+    images: list[Image] = []
+    for index, item in enumerate(value):
+        part, place = _object(item, f"{at}[{index}]"), f"{at}[{index}]"
+        kind = part.get("type")
+        if kind == "image_url":
+            images.append(_image(part.get("image_url"), f"{place}.image_url"))
+        elif isinstance(kind, str) and kind in ("text", "refusal"):
+            texts.append(_required(part.get(kind), f"{place}.{kind}"))
+        else:
+            raise _wrong(f"{place}.type", _found(kind), "text, image_url or refusal")
+    return "\n".join(texts), tuple(images)
+
+
+def _image(value: object, at: str) -> Image:
+    return Image(_required(_object(value, at).get("url"), f"{at}.url"))
+
+
+def _tool_call(value: object, at: str) -> ToolCall:
+    call = _object(value, at)
+    if call.get("type") not in (None, "", "function"):
+        raise _wrong(f"{at}.type", _found(call["type"]), "function")
+    function, place = _function(call, at)
+    return ToolCall(
+        name=_required(function.get("name"), f"{place}.name"),
+        arguments=_json_text(function.get("arguments"), f"{place}.arguments", _NO_ARGUMENTS),
+        id=_text(call.get("id"), f"{at}.id"),
+    )
+
+
+def _tool(value: object, at: str) -> Tool:
+    tool = _object(value, at)
+    kind = _text(tool.get("type"), f"{at}.type")
+    function, place = _function(tool, at)
+    name = kind if function.get("name") is None and kind not in ("", "function") else function.get("name")
+    return Tool(
+        name=_required(name, f"{place}.name"),
+        description=_text(function.get("description"), f"{place}.description"),
+        parameters=_json_text(function.get("parameters"), f"{place}.parameters", _NO_PARAMETERS),
+    )
+
+
+def _function(value: _Object, at: str) -> tuple[_Object, str]:
+    """The object that holds the name: nested under ``function`` in OpenAI's form, the value itself in ours."""
+    if value.get("function") is None:
+        return value, at
+    return _object(value["function"], f"{at}.function"), f"{at}.function"
+
+
+def _json_text(value: object, at: str, empty: str) -> str:
+    text = _text(value if value is None or isinstance(value, str) else _dump(value, at), at)
+    # msgspec leaves out a default by identity: equal conversations encode (and hash) alike only with this very object.
+    return empty if value is None or text == empty else text
+
+
+def _dump(value: object, at: str) -> str:
+    if not isinstance(value, dict):
+        raise _wrong(at, _found(value), "JSON text or an object")
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _wrong(at, f"an object that is not JSON ({error})", "JSON text or an object") from None
+
+
+def _each(value: object, at: str, parse: Callable[[object, str], _T]) -> tuple[_T, ...]:
+    if value is None:
+        return ()
+    return tuple(parse(item, f"{at}[{index}]") for index, item in enumerate(_list(value, at)))
+
+
+def _object(value: object, at: str) -> _Object:
+    if isinstance(value, dict):
+        return value
+    raise _wrong(at, _found(value), "an object")
+
+
+def _list(value: object, at: str) -> list[object] | tuple[object, ...]:
+    if isinstance(value, list | tuple):
+        return value
+    raise _wrong(at, _found(value), "a list")
+
+
+def _required(value: object, at: str) -> str:
+    if value is None:
+        raise _wrong(at, "nothing", "text")
+    return _text(value, at)
+
+
+def _text(value: object, at: str, wanted: str = "text") -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _wrong(at, _found(value), wanted)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _wrong(at, "half of a surrogate pair", "text that UTF-8 can hold") from None
+    return value
+
+
+def _wrong(at: str, found: str, wanted: str) -> InputError:
+    place = f"field {at}: " if at else ""
+    return InputError(f"{place}found {found}, wanted {wanted}")
+
+
+def _found(value: object) -> str:
+    """A value in a few words; its beginning only, since rows are private."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 40 else f"{value[:40]!r}..."
+    if isinstance(value, int | float) and abs(value) < 2**64:
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object with the fields {_names(value)}"
+    return f"a value of type {type(value).__name__}"
+
+
+def _names(fields: _Object) -> str:
+    names = [str(name)[:40] for name in fields][:12]
+    return ", ".join(names + ["..."] * (len(fields) > len(names))) or "(none)"
