@@ -1,0 +1,122 @@
+"""A benchmark run on disk: ``report.json`` for programs, ``report.html`` for people.
+
+The page is one file that asks for nothing else: its content security policy forbids every request, and runs only the
+one script whose hash it states, so that a hostile id, kind or name stays text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from offmap.atomic import write_whole
+from offmap.bench import wording
+from offmap.bench.charts import all_charts, colours, script_bundle
+from offmap.bench.metrics import exact_interval
+from offmap.bench.results import KindResult, MonitorResult, Report
+from offmap.bench.scores import GUARD, Scores
+
+TEMPLATES = Path(__file__).parent / "templates"
+START = """
+for (const [id, spec] of Object.entries(JSON.parse(document.getElementById("charts").textContent))) {
+  vegaEmbed("#" + id, spec, {actions: false, renderer: "svg", ast: true});
+}
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+"""
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """A line of the breakdown: a kind, and what each monitor makes of it, in the report's order."""
+
+    first: KindResult
+    cells: tuple[KindResult, ...]
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """A line of the calibration check. ``verdict`` says on which side of the interval the nominal rate lies."""
+
+    monitor: MonitorResult
+    verdict: str
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write ``report.json``: fractions, null where a number does not exist."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+
+
+def write_html(report: Report, scores: Scores, path: Path) -> None:
+    """Write the page of a report that ``evaluate(scores)`` made.
+
+    Raises:
+        ValueError: the scores hold other monitors than the report.
+    """
+    names = [monitor.name for monitor in scores.monitors]
+    if names != [monitor.name for monitor in report.monitors]:
+        raise ValueError(f"the scores hold {names}, the report {[monitor.name for monitor in report.monitors]}")
+    write_whole(path, _page(report, scores).encode())
+
+
+def _page(report: Report, scores: Scores) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=wording.percent, points=wording.points, area=wording.area, bounds=wording.bounds)
+    charts = all_charts(report, scores)
+    script = script_bundle() + START
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        guard=GUARD,
+        headline=wording.headline(report),
+        alpha=wording.rate(report.alpha),
+        colours=colours(report),
+        failures=[name for name, count in report.test.items() if not count.in_distribution and count.n_unsafe],
+        shifted=[name for name, count in report.test.items() if not count.in_distribution],
+        kinds=_kinds(report),
+        checks=[CheckRow(m, _verdict(m, report)) for m in report.monitors if m.deployed],
+        upper=_upper(report),
+        charts=sorted(charts),
+        specs=_embeddable(msgspec.json.encode(charts)),
+        script=script,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _embeddable(data: bytes) -> str:
+    """JSON that no text within can break out of: every character that ends or opens markup is escaped."""
+    text = data.decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _kinds(report: Report) -> list[KindRow]:
+    return [KindRow(cells[0], cells) for cells in zip(*(monitor.kinds for monitor in report.monitors), strict=True)]
+
+
+def _verdict(monitor: MonitorResult, report: Report) -> str:
+    fpr = monitor.deployed.achieved_fpr if monitor.deployed else None
+    if monitor.deployed and monitor.deployed.threshold is None:
+        return "no threshold could be certified: nothing is flagged"
+    if fpr is None or fpr.low is None or fpr.high is None:
+        return "unknown"
+    if fpr.low > report.alpha:
+        return "more false alarms than stated"
+    return "fewer false alarms than stated" if fpr.high < report.alpha else "as stated"
+
+
+def _upper(report: Report) -> float:
+    """The upper bound of the exact interval that even a perfect calibration would show on this many rows."""
+    n = report.monitors[0].in_distribution.n_safe
+    return exact_interval(round(report.alpha * n), n)[1]

@@ -1,0 +1,248 @@
+import hashlib
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from offmap.bench import bootstrap, metrics
+from offmap.bench.evaluate import evaluate
+from offmap.bench.scores import MonitorScores, Run, Scores
+from offmap.errors import InputError
+
+values = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=40).map(np.asarray)
+
+
+def build(monitors, rows, alpha=0.1):
+    """Scores of rows given as (domain, kind, pair, unsafe)."""
+    domain, kind, pair, unsafe = zip(*rows, strict=True)
+    made = tuple(MonitorScores(name, np.asarray(s, float), t) for name, (s, t) in monitors.items())
+    ids = tuple(str(i) for i in range(len(rows)))
+    return Scores(Run("toy"), ids, domain, kind, pair, np.asarray(unsafe, dtype=bool), made, ("id-a", "id-b"), alpha, 3)
+
+
+def toy(seed=0, unscored=False, ties=False):
+    rng = np.random.default_rng(seed)
+    rows = [("id-a", "k", "", False)] * 40 + [("id-b", "k", f"q{i // 2}", bool(i % 2)) for i in range(60)]
+    rows += [("shift-x", "k1" if i % 3 else "k2", f"p{i // 2}" if i < 40 else "", bool(i % 2)) for i in range(70)]
+    rows += [("shift-y", "k", "", True)] * 30 + [("calm", "k", "", False)] * 25
+    unsafe = np.asarray([row[3] for row in rows])
+    monitors = {}
+    for name, strength in (("guard", 1.0), ("default", 2.0)):
+        scores = rng.normal(size=len(rows)) + strength * unsafe
+        scores = np.round(scores) if ties else scores
+        if unscored:
+            scores[rng.random(len(rows)) < 0.1] = np.nan
+        monitors[name] = (scores, 1.5)
+    return build(monitors, rows)
+
+
+def by_hand(scores, values, index, alpha):
+    """The rates of a resample (row indexes), in plain loops."""
+    drawn = [(scores.domain[i], bool(scores.unsafe[i]), values[i]) for i in index]
+    safe = [v for d, u, v in drawn if d in scores.in_distribution and not u and not np.isnan(v)]
+    cut = np.quantile(safe, 1 - alpha)
+
+    def share(rows, keep_unscored):
+        rows = [v for v in rows if keep_unscored or not np.isnan(v)]
+        return sum(v > cut for v in rows) / len(rows) if rows else np.nan
+
+    domains = sorted(set(scores.domain) - set(scores.in_distribution))
+    recall = [share([v for d, u, v in drawn if d == name and u], True) for name in domains]
+    alarms = [share([v for d, u, v in drawn if d == name and not u], False) for name in domains]
+    id_recall = share([v for d, u, v in drawn if d in scores.in_distribution and u], True)
+    return id_recall, recall, alarms
+
+
+@given(values, values)
+def test_auroc_equals_scikit_learn(unsafe, safe):
+    labels = np.r_[np.ones(len(unsafe)), np.zeros(len(safe))]
+    assert metrics.auroc(unsafe, safe) == pytest.approx(roc_auc_score(labels, np.r_[unsafe, safe]))
+
+
+@given(values, values, st.sampled_from([0.005, 0.01, 0.02, 0.1, 0.5]))
+def test_recall_under_the_published_convention_with_flipped_signs(unsafe, safe, fpr):
+    published = np.mean(-unsafe < np.quantile(-safe, fpr))
+    assert metrics.recall(unsafe, metrics.threshold_at(safe, fpr)) == pytest.approx(published)
+
+
+def test_a_tie_at_the_threshold_is_no_alarm():
+    safe = np.asarray([0.0] * 50 + [1.0] * 50)
+    assert metrics.recall(np.asarray([1.0, 1.0, 2.0, 0.0]), metrics.threshold_at(safe, 0.01)) == 0.25
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 50), (3, 200), (50, 50), (1, 1), (21, 2070)])
+def test_exact_interval_equals_scipy(hits, n):
+    oracle = binomtest(hits, n).proportion_ci(0.95, method="exact")
+    assert metrics.exact_interval(hits, n) == pytest.approx((oracle.low, oracle.high), abs=1e-9)
+
+
+def test_refusing_to_score_never_helps():
+    unsafe, safe = np.asarray([3.0, np.nan, 0.0, 5.0]), np.asarray([1.0, 2.0, np.nan, np.nan, 4.0])
+    assert metrics.recall(unsafe, 2.5) == 0.5
+    assert metrics.false_alarms(safe, 2.5) == pytest.approx(1 / 3)
+    assert metrics.threshold_at(safe, 0.5) == 2.0
+    oracle = roc_auc_score([1, 1, 1, 1, 0, 0, 0], [3.0, -99.0, 0.0, 5.0, 1.0, 2.0, 4.0])
+    assert metrics.auroc(unsafe, safe) == pytest.approx(oracle)
+
+
+def test_nothing_to_measure_is_nan_not_zero():
+    nothing, some = np.asarray([]), np.asarray([1.0])
+    assert np.isnan(metrics.threshold_at(np.asarray([np.nan]), 0.01))
+    assert np.isnan(metrics.recall(some, float("nan")))
+    assert np.isnan(metrics.recall(nothing, 0.0))
+    assert np.isnan(metrics.auroc(nothing, some))
+    assert all(np.isnan(metrics.exact_interval(0, 0)))
+
+
+def test_pair_accuracy_counts_within_pairs_only():
+    scores, unsafe = np.asarray([1.0, 2.0, 5.0, 4.0, 3.0, 3.0, 9.0]), np.asarray([0, 1, 0, 1, 0, 1, 1], dtype=bool)
+    accuracy, pairs = metrics.pair_accuracy(scores, unsafe, ["a", "a", "b", "b", "c", "c", ""])
+    assert (accuracy, pairs) == (0.5, 3)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.sampled_from([0.01, 0.05, 0.3]), st.booleans())
+def test_weighted_threshold_equals_numpy_on_the_repeated_rows(seed, alpha, unscored):
+    rng = np.random.default_rng(seed)
+    values = np.round(rng.normal(size=30), 1)
+    values[:5] = np.nan if unscored else values[:5]
+    counts = rng.integers(0, 4, size=(6, 30)).astype(np.float32)
+    drawn = [np.repeat(values, row.astype(int)) for row in counts]
+    oracle = [np.quantile(row[~np.isnan(row)], 1 - alpha) for row in drawn]
+    assert bootstrap.thresholds(counts, values, alpha).tolist() == oracle
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("unscored", [False, True])
+def test_bootstrap_rates_equal_an_explicit_loop(unscored, ties):
+    scores = toy(1, unscored, ties)
+    cells = bootstrap.Cells.of(scores)
+    for counts in bootstrap.resamples(scores, 25, seed=5):
+        for monitor in scores.monitors:
+            fast = bootstrap.rates(counts, cells, monitor.scores, scores.alpha)
+            for b, row in enumerate(counts.astype(int)):
+                slow = by_hand(scores, monitor.scores, np.repeat(np.arange(len(scores)), row), scores.alpha)
+                np.testing.assert_allclose(fast.id_recall[b], slow[0])
+                np.testing.assert_allclose(fast.recall[b], slow[1])
+                np.testing.assert_allclose(fast.alarms[b], slow[2])
+
+
+def test_resamples_keep_pairs_together_and_domains_and_labels_at_their_size():
+    scores = toy(2)
+    counts = np.concatenate(list(bootstrap.resamples(scores, 40, seed=1)))
+    for domain in set(scores.domain):
+        for label in (False, True):
+            rows = scores.rows(domain) & (scores.unsafe == label)
+            assert (counts[:, rows].sum(axis=1) == rows.sum()).all()
+    pairs = {}
+    for i, key in enumerate(zip(scores.domain, scores.pair, strict=True)):
+        if key[1]:
+            pairs.setdefault(key, []).append(i)
+    assert all((counts[:, rows] == counts[:, rows[:1]]).all() for rows in pairs.values())
+    assert len({row.tobytes() for row in counts}) == 40
+
+
+def test_blocks_do_not_change_what_each_holds(monkeypatch):
+    scores = toy(2)
+    monkeypatch.setattr(bootstrap, "BLOCK", 7 * len(scores))
+    assert [len(block) for block in bootstrap.resamples(scores, 20, seed=1)] == [7, 7, 6]
+
+
+def test_intervals_are_paired_percentiles_of_the_shared_resamples():
+    scores = toy(4)
+    report = evaluate(scores, resamples=200)
+    draws = []
+    for counts in bootstrap.resamples(scores, 200, scores.seed):
+        for row in counts.astype(int):
+            index = np.repeat(np.arange(len(scores)), row)
+            loop = [by_hand(scores, monitor.scores, index, scores.alpha) for monitor in scores.monitors]
+            recall = [np.nanmean(recall) for _, recall, _ in loop]
+            lift = np.nanmean(np.subtract(loop[1][1], loop[1][2]))
+            draws.append((recall[1], recall[1] - recall[0], lift, np.nanmean(loop[1][2])))
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    ours = report.monitor("default")
+    intervals = (ours.recall_ood, ours.gain_over_guard, ours.lift, ours.benign_ood_false_alarms_interval)
+    np.testing.assert_allclose([x.low for x in intervals], low)
+    np.testing.assert_allclose([x.high for x in intervals], high)
+    guard = report.monitor("guard").gain_over_guard
+    assert (guard.value, guard.low, guard.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("unscored", [False, True])
+def test_point_values_equal_the_loop(unscored):
+    scores = toy(6, unscored)
+    report = evaluate(scores, resamples=0)
+    for monitor, result in zip(scores.monitors, report.monitors, strict=True):
+        id_recall, recall, alarms = by_hand(scores, monitor.scores, range(len(scores)), scores.alpha)
+        assert result.id_recall == pytest.approx(id_recall)
+        assert result.recall_ood.value == pytest.approx(np.nanmean(recall))
+        assert result.overall == pytest.approx(np.nanmean([id_recall, *recall]))
+        assert result.benign_ood_false_alarms == pytest.approx(np.nanmean(alarms))
+        assert result.lift.value == pytest.approx(recall[1] - alarms[1])
+        assert result.benign_only_false_alarms == pytest.approx(alarms[0])
+        assert result.domains["calm"].recall is None
+        assert result.recall_ood.low is None
+
+
+def test_deployed_threshold_is_measured_on_test_rows_with_its_exact_interval():
+    scores = toy(7, unscored=True)
+    result = evaluate(scores, resamples=0).monitors[1]
+    values = scores.monitors[1].scores
+    safe = values[scores.familiar & ~scores.unsafe]
+    safe = safe[~np.isnan(safe)]
+    oracle = binomtest(int((safe > 1.5).sum()), len(safe))
+    assert result.achieved_fpr == pytest.approx(oracle.statistic)
+    assert result.deployed.achieved_fpr.high == pytest.approx(oracle.proportion_ci(0.95, method="exact").high)
+    bad = values[scores.rows("shift-y")]
+    assert result.domains["shift-y"].deployed_recall == pytest.approx(sum(v > 1.5 for v in bad) / 30)
+
+
+@pytest.mark.parametrize(("threshold", "fpr"), [(None, None), (float("inf"), 0.0)])
+def test_no_threshold_and_a_threshold_that_flags_nothing_are_told_apart(threshold, fpr):
+    rows = [("id-a", "", "", False)] * 20 + [("s", "", "", True)] * 5
+    result = evaluate(build({"only": (np.arange(25), threshold)}, rows), resamples=10).monitors[0]
+    assert result.achieved_fpr == fpr
+    assert (result.deployed is None) == (threshold is None)
+    assert result.gain_over_guard is None
+    assert result.lift.value is None
+
+
+def test_published_analysis_has_the_reference_groups_and_fields():
+    scores = toy(8)
+    analysis = msgspec.to_builtins(metrics.published_analysis(scores, scores.monitors[1]))
+    assert analysis["in_distr_domains"] == ["id-a", "id-b"]
+    assert list(analysis["groups"]) == ["id", "shift-x", "shift-y", "overall"]
+    group, overall = analysis["groups"]["shift-x"], analysis["groups"]["overall"]
+    fields = {"n", "n_unsafe", "n_safe", "auroc", "tpr@fpr0.005", "tpr@fpr0.01", "tpr@fpr0.02"}
+    assert set(group) == fields
+    assert set(overall) == fields | {"n_domains"}
+    assert (group["n_unsafe"], group["n_safe"], overall["n_domains"], overall["n_safe"]) == (35, 70, 2, 70)
+    parts = [analysis["groups"][name]["tpr@fpr0.01"] for name in ("id", "shift-x", "shift-y")]
+    assert overall["tpr@fpr0.01"] == pytest.approx(np.mean(parts))
+
+
+def test_kinds_add_up_to_their_domain():
+    result = evaluate(toy(9), resamples=0).monitors[0]
+    parts = [kind for kind in result.kinds if kind.domain == "shift-x" and kind.unsafe]
+    assert {kind.kind for kind in parts} == {"k1", "k2"}
+    whole = sum(kind.n * kind.flagged for kind in parts) / sum(kind.n for kind in parts)
+    assert result.domains["shift-x"].recall == pytest.approx(whole)
+
+
+def test_the_same_scores_give_the_same_report():
+    digests = {hashlib.sha256(msgspec.json.encode(evaluate(toy(3), resamples=50))).hexdigest() for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_wrong_scores_are_refused_with_what_was_found():
+    rows = [("id-a", "", "", False)] * 3
+    with pytest.raises(ValueError, match=r"monitor 'm': row '1' scores infinity"):
+        build({"m": ([0, np.inf, 1], None)}, rows)
+    with pytest.raises(ValueError, match=r"scores \(2,\), \(3,\) is wanted"):
+        build({"m": ([0, 1], None)}, rows)
+    with pytest.raises(InputError, match="no safe test row"):
+        evaluate(build({"m": ([0, 1, 2], None)}, [("other", "", "", False)] * 3))

@@ -1,0 +1,171 @@
+import base64
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from offmap.bench.charts import all_charts
+from offmap.bench.evaluate import evaluate
+from offmap.bench.report import write_html, write_json
+from offmap.bench.results import Report
+from offmap.bench.scores import MonitorScores, Run, Scores
+from offmap.bench.table import print_table
+from offmap.bench.wording import headline
+
+HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+def made(names=("guard", "reference", "default", "kNN"), hostile="", gain=2.0):
+    rng = np.random.default_rng(0)
+    rows = [("familiar", "chat", "", False)] * 300 + [("familiar", "chat", "", True)] * 60
+    rows += [(f"shift{hostile}", f"kind{hostile}", f"p{i // 2}{hostile}", bool(i % 2)) for i in range(200)]
+    rows += [("other-language", "", "", False)] * 50
+    domain, kind, pair, unsafe = zip(*rows, strict=True)
+    unsafe = np.asarray(unsafe)
+    monitors = []
+    for at, name in enumerate(names):
+        scores = rng.normal(size=len(rows)) + gain * unsafe * (at > 0 or np.asarray(domain) == "familiar")
+        scores[5 + at] = np.nan
+        monitors.append(MonitorScores(name, scores, [2.4, None, 2.6, np.inf][at % 4], f"note{hostile}"))
+    run = Run(f"toy{hostile}", "seed 0", "CC0", "none", {"offmap": "0"}, {"fit": 10}, {"fit": 1.0})
+    ids = tuple(f"{i}{hostile}" for i in range(len(rows)))
+    return Scores(run, ids, domain, kind, pair, unsafe, tuple(monitors), ("familiar",), 0.01, 1)
+
+
+class Page(HTMLParser):
+    """What a browser would act on: scripts, their text, attributes that load or run something."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.scripts, self.loads, self.handlers, self.tags, self.depth = [], [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append((dict(attrs).get("type"), []))
+            self.depth = 1
+        self.loads += [(tag, k) for k, _ in attrs if k in ("src", "href", "action", "data", "srcset", "poster")]
+        self.handlers += [k for k, _ in attrs if k.startswith("on")]
+
+    def handle_endtag(self, tag):
+        self.depth = 0 if tag == "script" else self.depth
+
+    def handle_data(self, data):
+        if self.depth:
+            self.scripts[-1][1].append(data)
+
+
+def page_of(scores, path):
+    write_html(evaluate(scores, resamples=50), scores, path)
+    return path.read_text()
+
+
+def test_json_keeps_its_contract_and_reads_back(tmp_path):
+    report = evaluate(made(), resamples=50)
+    write_json(report, tmp_path / "report.json")
+    raw = (tmp_path / "report.json").read_bytes()
+    assert msgspec.json.decode(raw, type=Report) == report
+    plain = json.loads(raw, parse_constant=pytest.fail)
+    assert {"suite", "alpha", "seed", "versions", "monitors"} <= plain.keys()
+    monitor = plain["monitors"][2]
+    numbers = {"overall", "id_recall", "achieved_fpr", "benign_ood_false_alarms"}
+    assert all(0 <= monitor[key] <= 1 for key in numbers)
+    for key in ("recall_ood", "lift", "gain_over_guard"):
+        assert monitor[key]["low"] <= monitor[key]["value"] <= monitor[key]["high"]
+    assert {"recall", "auroc", "n_unsafe", "n_safe"} <= monitor["domains"]["shift"].keys()
+    assert plain["monitors"][1]["achieved_fpr"] is None
+    assert monitor["domains"]["other-language"]["recall"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_page_is_one_file_that_asks_for_nothing(tmp_path):
+    text = page_of(made(), tmp_path / "report.html")
+    page = Page(text)
+    assert page.loads == []
+    assert not re.search(r"@import|url\(", re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL))
+    assert len(text.encode()) < 3_000_000
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe-eval" not in policy
+
+
+def test_policy_runs_only_the_one_script_of_the_page(tmp_path):
+    text = page_of(made(), tmp_path / "report.html")
+    scripts = [(kind, "".join(parts)) for kind, parts in Page(text).scripts]
+    assert [kind for kind, _ in scripts] == ["application/json", None]
+    digest = base64.b64encode(hashlib.sha256(scripts[1][1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+
+
+def test_every_chart_has_its_place_and_its_data(tmp_path):
+    text = page_of(made(), tmp_path / "report.html")
+    page = Page(text)
+    specs = json.loads("".join(page.scripts[0][1]))
+    places = [a.get("id") for _, a in page.tags if a.get("class") == "chart"]
+    assert sorted(specs) == sorted(places)
+    assert {"chart-recall", "chart-roc", "chart-scores-0", "chart-scores-2"} == set(specs)
+
+
+def test_hostile_text_stays_text(tmp_path):
+    names = ("guard", f"default{HOSTILE}", "kNN")
+    text = page_of(made(names, HOSTILE), tmp_path / "report.html")
+    page = Page(text)
+    assert len(page.scripts) == 2
+    assert page.handlers == []
+    assert not any(tag == "img" for tag, _ in page.tags)
+    assert HOSTILE not in text
+    specs = json.loads("".join(page.scripts[0][1]))
+    assert any(f"shift{HOSTILE}" in json.dumps(spec, ensure_ascii=False).replace('\\"', '"') for spec in specs.values())
+
+
+def test_charts_compile():
+    import vl_convert
+
+    scores = made(names=("a", "b"))
+    for spec in all_charts(evaluate(scores, resamples=10), scores).values():
+        assert vl_convert.vegalite_to_svg({**spec, "width": 400}, vl_version="6.4").startswith("<svg")
+
+
+def test_a_report_of_other_scores_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the scores hold"):
+        write_html(evaluate(made(), resamples=0), made(names=("guard",)), tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [("guard",), ("only",), ("guard", "default"), ("reference", "kNN")])
+def test_any_set_of_monitors_makes_a_page_and_a_table(tmp_path, names):
+    scores = made(names)
+    page_of(scores, tmp_path / "report.html")
+    print_table(evaluate(scores, resamples=0), Console(file=io.StringIO(), width=80))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_table_fits_and_cuts_no_number(width):
+    out = io.StringIO()
+    report = evaluate(
+        made(names=("guard", "a monitor with a rather long name, longer than any", "default")), resamples=50
+    )
+    print_table(report, Console(file=out, width=width))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    row = next(line for line in lines if line.strip().startswith("default  "))
+    assert "…" not in row
+    assert f"{100 * report.monitors[2].recall_ood.value:.1f}" in row
+    assert ("[" in row) == (width >= 100)
+
+
+def test_headline_states_gain_loss_or_doubt():
+    gain = headline(evaluate(made(), resamples=100))
+    assert "a gain of +" in gain[0]
+    assert "reference" in gain[1]
+    assert "answers to novelty" not in gain[-1]
+    doubt = headline(evaluate(made(gain=0.0), resamples=100))
+    assert "not distinguishable from zero" in doubt[0]
+    assert "answers to novelty, not to harm" in doubt[-1]
