@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from offmap.conversation.types import Conversation, Message, ToolCall
+from offmap.conversation import Conversation, Message, ToolCall
+from offmap.suites.procedural import IN_DISTRIBUTION, generate
 
 _TURN = re.compile(r"^(system|user|assistant|tool): ?", re.MULTILINE)
 _CALL = re.compile(r"\n?CALL (\[.*\])\s*$", re.DOTALL)
@@ -25,6 +26,11 @@ def permissive(path: Path) -> Iterator[Conversation]:
             messages = tuple(_messages(json.loads(line)["text"]))
             if messages:
                 yield Conversation(id=f"permissive-{number}", messages=messages)
+
+
+def generated(situations: int, seed: int = 20_260) -> list[Conversation]:
+    """Safe rows of the procedural suite's in-distribution domains; none is a row of a suite's test half."""
+    return [row for domain in IN_DISTRIBUTION for row in generate(domain, situations, seed) if not row.unsafe]
 
 
 def held_out(conversation: Conversation) -> bool:

@@ -9,11 +9,13 @@ file says what it was run with and what came out.
 from __future__ import annotations
 
 import argparse
+import bisect
+import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -24,8 +26,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from corpus import held_out, permissive
-from offmap.conversation.types import ROLES, Conversation
+from corpus import generated, held_out, permissive
+from offmap.conversation import ROLES, Conversation
+from offmap.rendering import Renderer
 
 MARKS = ["<|bos|>", "<|end|>", *(f"<|{role}|>" for role in ROLES)]
 VOCABULARY, CONTEXT, BATCH_TOKENS = 6144, 1024, 4096
@@ -48,19 +51,9 @@ def train_tokenizer(conversations: list[Conversation], path: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode(conversations: list[Conversation], tokenizer: Tokenizer) -> list[np.ndarray]:
-    """Token ids of each conversation: bos, then for each turn its role mark, its text and an end mark."""
-    tokenizer.encode_special_tokens = True
-    texts = [m.text for c in conversations for m in c.messages]
-    encoded = iter(tokenizer.encode_batch(texts, add_special_tokens=False))
-    mark = {name: tokenizer.token_to_id(name) for name in MARKS}
-    rows = []
-    for conversation in conversations:
-        ids = [mark["<|bos|>"]]
-        for message in conversation.messages:
-            ids += [mark[f"<|{message.role}|>"], *next(encoded).ids, mark["<|end|>"]]
-        rows.append(np.array(ids[:CONTEXT], dtype=np.int64))
-    return rows
+def encode(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> list[np.ndarray]:
+    """Token ids of each conversation, rendered by the very code that will render it for the monitor."""
+    return [row.ids.astype(np.int64) for row in Renderer(tokenizer, max_tokens=CONTEXT)(conversations)]
 
 
 def batches(rows: list[np.ndarray], seed: int) -> Iterator[torch.Tensor]:
@@ -148,11 +141,11 @@ def train(model: LlamaForCausalLM, stages: list[tuple[str, list[np.ndarray], flo
         for tool, kept in zip(tools, saved["tools"], strict=True):
             tool.load_state_dict(kept)
         clock = saved["clock"]
-    ends = np.cumsum([seconds for *_, seconds in stages])
+    ends = list(itertools.accumulate(seconds for *_, seconds in stages))
     feeds = [batches(rows, seed=clock["step"] + i) for i, (_, rows, _) in enumerate(stages)]
     while clock["spent"] < ends[-1]:
         started = time.perf_counter()
-        stage = int(np.searchsorted(ends, clock["spent"], side="right"))
+        stage = bisect.bisect_right(ends, clock["spent"])
         left = (ends[-1] - clock["spent"]) / stages[-1][2] if stage == len(stages) - 1 else 1.0
         warm = min(1.0, (clock["step"] + 1) / 50)
         for tool, rate in zip(tools, base, strict=True):
@@ -200,7 +193,7 @@ def main() -> None:
     print(f"{len(rows)} documents, {sum(map(len, rows))} tokens", flush=True)
     stages = [("base", rows, args.minutes * 60)]
     if args.decay_minutes:
-        stages.append(("decay", rows + encode(_generated(args.generated), tokenizer), args.decay_minutes * 60))
+        stages.append(("decay", rows + encode(generated(args.generated), tokenizer), args.decay_minutes * 60))
     model = new_model().to("cuda" if torch.cuda.is_available() else "cpu")
     train(model, stages, args.work)
     report = {
@@ -212,10 +205,6 @@ def main() -> None:
     model.to(torch.float16).save_pretrained(out)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|bos|>", eos_token="<|end|>").save_pretrained(out)
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-
-
-def _generated(count: int) -> list[Conversation]:
-    return []
 
 
 if __name__ == "__main__":
