@@ -14,8 +14,8 @@ from offmap.artifacts import (
     unpack_arrays,
     whole_directory,
     write_manifest,
-    write_whole,
 )
+from offmap.atomic import write_whole
 from offmap.errors import InputError
 
 

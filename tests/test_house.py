@@ -9,8 +9,8 @@ import offmap
 
 ROOT = Path(offmap.__file__).parent
 FLOORS = {
-    1: "conversation rendering chat_template features feature_store linalg registry artifacts splits errors atomic synthetic",
-    2: "backbones detectors calibration fusion testing",
+    1: "conversation rendering chat_template features linalg registry artifacts splits errors atomic synthetic",
+    2: "backbones detectors calibration fusion testing feature_store",
     3: "panel monitor evidence bundle",
     4: "suites",
     5: "bench",

@@ -23,16 +23,16 @@ from offmap.artifacts import (
     unpack_arrays,
     whole_directory,
     write_manifest,
-    write_whole,
 )
-from offmap.backbones import BackboneSource, open_backbone
+from offmap.atomic import write_whole
 from offmap.backbones.base import Backbone
+from offmap.backbones.source import BackboneSource, open_backbone
 from offmap.calibration import ConformalCalibrator, Threshold
 from offmap.detectors import DETECTORS, Question
 from offmap.errors import InputError
 from offmap.fusion import Fusion, Method
 from offmap.monitor import Monitor
-from offmap.panel import Answer, Member, Panel
+from offmap.panel import QUESTIONS, Answer, Member, Panel
 from offmap.registry import Spec
 
 ARRAYS, CALIBRATION = "detectors.safetensors", "calibration.parquet"
@@ -122,10 +122,10 @@ def _panel(card: Card, arrays: dict[str, NDArray[Any]], calibrators: Mapping[str
         detector = DETECTORS.from_spec(spec)
         fitted = detector.restore(nested(arrays, f"member/{name}"))
         members.append(Member(name, detector, fitted, calibrators[f"member/{name}"]))
-    questions = [q for q in ("unsafe", "unknown") if any(m.detector.question == q for m in members)]
-    answers = {
+    answers: dict[Question, Answer] = {
         question: Answer(fusion.restore(nested(arrays, f"answer/{question}")), calibrators.get(f"answer/{question}"))
-        for question in questions
+        for question in QUESTIONS
+        if any(member.detector.question == question for member in members)
     }
     across = fusion.restore(nested(arrays, "across"))
     return Panel(tuple(members), answers, fusion, across, card.threshold, card.n_rows)

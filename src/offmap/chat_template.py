@@ -14,7 +14,6 @@ role. Reasoning of earlier turns that the template itself leaves out is left out
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import re
@@ -25,13 +24,16 @@ from typing import Any, Protocol
 from offmap.conversation import Conversation, Message, Tool
 from offmap.errors import InputError
 
-TODAY = datetime.date(2025, 1, 1)
+TODAY = "01 Jan 2025"
 """What templates that print the date are told: a feature must not change overnight."""
+_CLOCK = f"{{% macro strftime_now(form) %}}{TODAY}{{% endmacro %}}{{{{ '' }}}}"
 _THINK = re.compile(r"(\s*</?think>\s*)")
 
 
 class ChatTokenizer(Protocol):
     """What is asked of a Hugging Face tokenizer that has a chat template."""
+
+    chat_template: Any
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], /, **options: Any) -> Any:
         """The conversation as the model reads it; text when ``tokenize=False``."""
@@ -91,10 +93,23 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
 
 
 class ChatTemplate:
-    """The template of ``tokenizer``; ``marks`` are the texts of its special tokens."""
+    """The template of ``tokenizer``; ``marks`` are the texts of its special tokens.
+
+    Raises:
+        InputError: the template cannot write one question and its answer.
+    """
 
     def __init__(self, tokenizer: ChatTokenizer, marks: Sequence[str]) -> None:
         self._tokenizer = tokenizer
+        written = tokenizer.chat_template
+        self._dated = _CLOCK + written if isinstance(written, str) and "strftime_now" in written else None
+        try:
+            self._learn(marks)
+        except _Refused as error:
+            raise InputError(f"the chat template cannot write a question and its answer: {error}") from error
+
+    def _learn(self, marks: Sequence[str]) -> None:
+        """What the template writes before a reply and after it, and whether it shows tools."""
         ask, reply = {"role": "user", "content": "a question"}, {"role": "assistant", "content": "areply"}
         plain, prompted = self._write([ask], []), self._write([ask], [], generate=True)
         self._prompt = prompted.removeprefix(plain) if prompted.startswith(plain) else ""
@@ -174,11 +189,11 @@ class ChatTemplate:
                     tools=[_tool(tool) for tool in tools] or None,
                     tokenize=False,
                     add_generation_prompt=generate,
-                    strftime_now=TODAY.strftime,
-                    date_string=TODAY.strftime("%d %b %Y"),
+                    chat_template=self._dated,
+                    date_string=TODAY,
                 )
             )
-        except Exception as error:  # noqa: BLE001 - a template is a program: it may raise anything
+        except Exception as error:
             raise _Refused(f"{type(error).__name__}: {error}") from error
 
 

@@ -1,9 +1,9 @@
 """Conversation -> token ids, with the role, the turn and the place in the text of every token; the one truncation rule.
 
 A tokenizer with a chat template of its own is rendered by it (``chat_template``). Any other gets the plain template:
-``<|bos|>``, then for each message ``<|role|>``, ``Message.text`` and ``<|end|>``, where the vocabulary has these marks as
-special tokens, or else a blank line, ``role: `` and the text. Tools stand as JSON at the end of the system message, or
-in one of their own. What a message says never becomes a mark. Knows nothing of models.
+``<|bos|>``, then for each message ``<|role|>``, ``Message.text`` and ``<|end|>``, where the vocabulary has these marks
+as special tokens, or else a blank line, ``role: `` and the text. Tools stand as JSON at the end of the system message,
+or in one of their own. What a message says never becomes a mark. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -264,9 +264,9 @@ def _plain_marks(literal: Tokenizer, bos: int | None) -> _Marks:
     spelled = literal.encode_batch(names, add_special_tokens=False)
     marks = [i for i, spelling in zip(found, spelled, strict=True) if i is not None and i not in spelling.ids]
     if len(marks) == len(names):
-        return (marks[0],), {role: (i,) for role, i in zip(ROLES, marks[2:], strict=True)}, (marks[1],)
+        return (marks[0],), {str(role): (i,) for role, i in zip(ROLES, marks[2:], strict=True)}, (marks[1],)
     written = literal.encode_batch([f"\n\n{role}: " for role in ROLES], add_special_tokens=False)
-    headers = {role: tuple(encoding.ids) for role, encoding in zip(ROLES, written, strict=True)}
+    headers = {str(role): tuple(encoding.ids) for role, encoding in zip(ROLES, written, strict=True)}
     return () if bos is None else (bos,), headers, ()
 
 

@@ -1,7 +1,7 @@
 """The contract that every detector and backbone keeps, as a check that anyone can run on their own.
 
 ``check_detector(MyDetector())`` and ``check_backbone(my_backbone, conversations, spec)`` raise AssertionError with the
-clause that was broken. The checks make their own small features; no model is needed.
+clause that was broken. Detectors are checked on made-up features (``make_features``); no model is needed.
 """
 
 from __future__ import annotations
@@ -18,58 +18,28 @@ from numpy.typing import NDArray
 from offmap.backbones.base import Backbone
 from offmap.conversation import Conversation
 from offmap.detectors.base import Detector, Fitted
-from offmap.features import (
-    ROLE_CODE,
-    Features,
-    FeatureSpec,
-    FloatArray,
-    HiddenKey,
-    Pool,
-    TokenColumns,
-    TokenStat,
-)
+from offmap.features import Features, FeatureSpec, FloatArray, Pool, TokenColumns, TokenStat
 from offmap.registry import configure, options_of
+from offmap.synthetic import make_features
+
+__all__ = ["EVERYTHING", "check_backbone", "check_detector", "make_features"]
 
 R = TypeVar("R")
 EVERYTHING = FeatureSpec(frozenset((layer, pool) for layer in (-1, -2) for pool in Pool), frozenset(TokenStat))
 """Two layers with every pool, and every token statistic."""
-_WIDTH, _ROWS = 24, 240
+_ROWS = 240
 _SAME = 1e-9
 """How far equal scores may lie apart, as a share of the batch's largest: BLAS may differ in the last bits."""
-
-
-def make_features(spec: FeatureSpec, n: int, seed: int, shift: float = 0.0) -> Features:
-    """Made-up features of ``n`` rows with the columns of ``spec``.
-
-    All seeds draw from one made-up world, so rows of two seeds are alike; a column's values do not depend on which
-    other columns are asked for. Some rows have no assistant token; all predict at least two tokens.
-
-    Args:
-        spec: the columns.
-        n: rows.
-        seed: of the rows.
-        shift: how far the rows lie from the world's usual ones, in standard deviations: hidden states along one
-            direction, log-probabilities downwards, scalars upwards.
-    """
-    rng = _rng("lengths", seed)
-    n_tokens = rng.integers(3, 40, size=n, dtype=np.int32)
-    return Features(
-        tuple(f"made-up-{seed}-{row}" for row in range(n)),
-        tuple("ab"[row % 2] for row in range(n)),
-        n_tokens,
-        {key: _hidden(key, n, seed, shift) for key in sorted(spec.hidden)},
-        _tokens(sorted(spec.tokens), n_tokens, seed, shift) if spec.tokens else None,
-        {name: _rng(f"scalar {name}", seed).normal(size=n) + shift for name in sorted(spec.scalars)},
-    )
 
 
 def check_detector(detector: Detector, *, seed: int = 0) -> None:
     """Hold a detector to the contract, on made-up features.
 
     It is a frozen dataclass whose options survive JSON; fitting and scoring are deterministic, mutate nothing, and read
-    only what ``needs()`` names; a row's score depends on that row alone, is float64, finite, and higher for rows that lie
-    further out (or, where the question is "unsafe", for rows like the unsafe ones); the fitted state is plain arrays,
-    from which ``restore`` gives the same scores to the last bit; and fitting on nothing raises ValueError.
+    only what ``needs()`` names; a row's score depends on that row alone, is float64, finite, and higher for rows
+    that lie further out (or, where the question is "unsafe", for rows like the unsafe ones); the fitted
+    state is plain arrays, from which ``restore`` gives the same scores to the last bit; and fitting on nothing raises
+    ValueError.
 
     Raises:
         AssertionError: with the clause that was broken.
@@ -140,12 +110,12 @@ class _Case:
         safe, unsafe, usual = (
             _frozen(make_features(spec, _ROWS, 3 * seed + i, shift)) for i, shift in enumerate((0.0, 3.0, 0.0))
         )
-        before = _digest(safe), _digest(unsafe)
+        learnt = _digest(safe), _digest(unsafe)
         fitted = _call(detector, "fit on read-only features", lambda: detector.fit(safe, unsafe))
-        _require((_digest(safe), _digest(unsafe)) == before, _of(detector, "fit must not mutate its input"))
-        before = (_digest(usual),)
+        _require((_digest(safe), _digest(unsafe)) == learnt, _of(detector, "fit must not mutate its input"))
+        scored = _digest(usual)
         scores = _call(detector, "score of read-only features", lambda: fitted.score(usual))
-        _require((_digest(usual),) == before, _of(detector, "score must not mutate its input"))
+        _require(_digest(usual) == scored, _of(detector, "score must not mutate its input"))
         return _Case(detector, seed, safe, unsafe, usual, fitted, scores)
 
     def require(self, kept: bool, clause: str) -> None:
@@ -174,6 +144,9 @@ def _check_configuration(detector: Detector) -> None:
 def _check_fit(case: _Case) -> None:
     again = _call(case.detector, "a second fit", lambda: case.detector.fit(case.safe, case.unsafe))
     arrays, found = case.fitted.arrays(), again.arrays()
+    for name, array in arrays.items():
+        plain = isinstance(array, np.ndarray) and array.dtype.kind in "biuf"
+        case.require(plain, f"arrays()[{name!r}] must be a plain numeric array, found {type(array).__name__}")
     equal = arrays.keys() == found.keys() and all(np.array_equal(arrays[k], found[k], equal_nan=True) for k in arrays)
     equal = equal and np.array_equal(case.scores, again.score(case.usual), equal_nan=True)
     case.require(equal, "fitting twice on the same rows must give the same state and scores to the last bit")
@@ -202,9 +175,6 @@ def _check_state(case: _Case) -> None:
     from safetensors.numpy import load, save
 
     arrays = case.fitted.arrays()
-    for name, array in arrays.items():
-        plain = isinstance(array, np.ndarray) and array.dtype.kind in "biuf"
-        case.require(plain, f"arrays()[{name!r}] must be a plain numeric array, found {type(array).__name__}")
     stored = _call(case.detector, "arrays() stored as safetensors", lambda: load(save(arrays)))
     restored = _call(case.detector, "restore", lambda: case.detector.restore(stored))
     found = _call(case.detector, "score after restore", lambda: restored.score(case.usual))
@@ -225,8 +195,7 @@ def _check_direction(case: _Case) -> None:
 
 def _check_too_few(case: _Case) -> None:
     none = case.safe.take([])
-    for unsafe in (case.unsafe, None):
-        _raises_value_error(case, lambda unsafe=unsafe: case.detector.fit(none, unsafe), "no safe rows")
+    _raises_value_error(case, lambda: case.detector.fit(none, case.unsafe), "no safe rows")
     try:
         case.detector.fit(case.safe, None)
     except ValueError as error:
@@ -262,9 +231,10 @@ def _check_columns(name: str, x: Features, batch: Sequence[Conversation], spec: 
         good = rows.ndim == 2 and len(rows) == len(batch) and rows.dtype == np.float32 and np.isfinite(rows).all()
         _require(bool(good), f"{asked}: hidden {key} must be finite float32 (n, d), found {rows.dtype} {rows.shape}")
     _require(set(x.scalars) == spec.scalars, f"{asked}: scalars hold {sorted(x.scalars)}")
-    for key, values in x.scalars.items():
+    for scalar, values in x.scalars.items():
         _require(
-            values.dtype == np.float64 and values.shape == (len(batch),), f"{asked}: scalar {key!r} is not float64 (n,)"
+            values.dtype == np.float64 and values.shape == (len(batch),),
+            f"{asked}: scalar {scalar!r} is not float64 (n,)",
         )
     _require(
         (x.tokens is not None) == bool(spec.tokens), f"{asked}: token columns must be there if asked for, and only then"
@@ -277,7 +247,8 @@ def _check_tokens(asked: str, tokens: TokenColumns, n_tokens: NDArray[np.int32],
     _require(set(tokens.stats) == spec.tokens, f"{asked}: token statistics are {sorted(tokens.stats)}")
     lengths = np.diff(tokens.offsets)
     _require(np.array_equal(lengths, np.maximum(n_tokens - 1, 0)), f"{asked}: a row of L tokens predicts L - 1")
-    columns = {"roles": tokens.roles, "turns": tokens.turns, "starts": tokens.starts, **tokens.stats}
+    columns: dict[str, NDArray[Any]] = {"roles": tokens.roles, "turns": tokens.turns, "starts": tokens.starts}
+    columns |= {str(stat): column for stat, column in tokens.stats.items()}
     for name, column in columns.items():
         _require(column.shape == (tokens.offsets[-1],), f"{asked}: token column {name!r} has shape {column.shape}")
     for stat, column in tokens.stats.items():
@@ -334,32 +305,3 @@ def _of(subject: object, clause: str) -> str:
 def _require(kept: bool, message: str) -> None:
     if not kept:
         raise AssertionError(message)
-
-
-def _rng(what: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng([int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big"), seed + 1])
-
-
-def _hidden(key: HiddenKey, n: int, seed: int, shift: float) -> NDArray[np.float32]:
-    world = _rng(f"hidden {key}", -1)
-    mean, direction = world.normal(size=(2, _WIDTH))
-    mixing = world.normal(size=(_WIDTH, _WIDTH)) / np.arange(1, _WIDTH + 1)[:, None]
-    rows = mean + _rng(f"hidden {key}", seed).normal(size=(n, _WIDTH)) @ mixing
-    return (rows + shift * direction * np.linalg.norm(mixing, axis=0)).astype(np.float32)
-
-
-def _tokens(stats: Sequence[TokenStat], n_tokens: NDArray[np.int32], seed: int, shift: float) -> TokenColumns:
-    offsets = np.concatenate([[0], np.cumsum(n_tokens - 1)]).astype(np.int64)
-    rng, total = _rng("roles", seed), int(offsets[-1])
-    replies = np.where(rng.random(len(n_tokens)) < 0.1, 0.0, rng.random(len(n_tokens)))
-    place = np.arange(total) - np.repeat(offsets[:-1], n_tokens - 1)
-    left = np.repeat(n_tokens - 1, n_tokens - 1) - place
-    reply = left <= np.repeat(np.ceil(replies * (n_tokens - 1)), n_tokens - 1)
-    roles = np.where(reply, ROLE_CODE["assistant"], ROLE_CODE["user"]).astype(np.int8)
-    columns = {stat: _statistic(stat, total, seed, shift) for stat in stats}
-    return TokenColumns(offsets, roles, reply.astype(np.int16), (4 * place).astype(np.int32), columns)
-
-
-def _statistic(stat: TokenStat, total: int, seed: int, shift: float) -> NDArray[np.float32]:
-    drawn = _rng(f"token {stat}", seed).gamma(2.0, 1.0, size=total).astype(np.float32)
-    return -(drawn + np.float32(max(shift, 0.0))) if stat is TokenStat.LOGPROB else drawn + np.float32(0.1)

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from offmap.bench import bootstrap, metrics
-from offmap.bench.evaluate import evaluate
+from offmap.bench.evaluation import evaluate
 from offmap.bench.scores import MonitorScores, Run, Scores
 from offmap.errors import InputError
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from offmap.bench.charts import all_charts
-from offmap.bench.evaluate import evaluate
+from offmap.bench.evaluation import evaluate
 from offmap.bench.report import write_html, write_json
 from offmap.bench.results import Report
 from offmap.bench.scores import MonitorScores, Run, Scores

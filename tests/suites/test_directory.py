@@ -115,12 +115,12 @@ def test_no_safe_training_rows(tmp_path):
 
 
 def test_unknown_names_are_explained(tmp_path):
-    assert "found 'prosedural', did you mean procedural?" in error_of("prosedural")
-    assert "wanted one of mood, procedural, or a directory" in error_of(tmp_path / "absent")
+    assert "no suite is called 'prosedural'; did you mean 'procedural'?" in error_of("prosedural")
+    assert "a directory with train-* and test-* files is a suite too" in error_of(tmp_path / "absent")
 
 
 def test_options_reach_the_suites_that_have_them(folder, monkeypatch):
-    monkeypatch.setitem(suites.SUITES, "toy", "json:loads")
+    monkeypatch.setitem(suites.SUITES.builtin, "toy", "json:loads")
     monkeypatch.setattr(json, "loads", lambda *, seed=0: seed)
     assert load("toy", seed=7) == 7
     with pytest.raises(InputError, match="suite toy: found the option revision, which this suite does not have"):

@@ -1,6 +1,6 @@
 """The bench: how much does a monitor catch of what nobody trained it for, at a stated false-positive rate?"""
 
-from offmap.bench.evaluate import evaluate
+from offmap.bench.evaluation import evaluate
 from offmap.bench.results import Report
 from offmap.bench.run import Outcome, run
 from offmap.bench.scores import MonitorScores, Run, Scores

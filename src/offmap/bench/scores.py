@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offmap.atomic import whole_file
 from offmap.features import FloatArray
 
 BoolArray = NDArray[np.bool_]
@@ -123,6 +125,16 @@ class Scores:
     def monitor(self, name: str) -> MonitorScores | None:
         """The monitor of that name, or None."""
         return next((monitor for monitor in self.monitors if monitor.name == name), None)
+
+    def save(self, path: Path) -> None:
+        """Write one Parquet row a test row: its labels, and a column of scores for each monitor."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = {"id": self.ids, "domain": self.domain, "kind": self.kind, "pair": self.pair, "unsafe": self.unsafe}
+        scores = {f"score: {monitor.name}": monitor.scores for monitor in self.monitors}
+        with whole_file(path) as stream:
+            pq.write_table(pa.table(columns | scores), stream)
 
     def _check(self, monitor: MonitorScores) -> None:
         if monitor.scores.shape != (len(self),):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from offmap.bench import Outcome, Report
 
 
 def bench(
@@ -50,22 +54,32 @@ def bench(
     """
     from offmap.backbones import BackboneSource, open_backbone
     from offmap.bench import evaluate, run
-    from offmap.bench.report import write_html, write_json, write_scores
-    from offmap.bench.table import print_table
     from offmap.cli.progress import bar
     from offmap.feature_store import Cached
     from offmap.suites import load
 
     loaded = load(suite, seed=seed, revision=data_revision, data=data)
-    source = BackboneSource(model=backbone, revision=revision)
-    with bar("conversations read", len(loaded.train) + len(loaded.test)) as tick:
-        cached = Cached(open_backbone(source), out / "features", progress=tick)
+    with bar("conversations", len(loaded.train) + len(loaded.test)) as tick:
+        opened = open_backbone(BackboneSource(model=backbone, revision=revision), progress=tick)
+        cached = Cached(opened, out / "features", progress=tick)
         outcome = run(loaded, cached, alpha=alpha, confidence=confidence, seed=seed)
     report = evaluate(outcome.scores, resamples=resamples)
+    _write(outcome, report, out)
+    _show(report, out, json)
+
+
+def _write(outcome: Outcome, report: Report, out: Path) -> None:
+    from offmap.bench.report import write_html, write_json
+
     write_json(report, out / "report.json")
     write_html(report, outcome.scores, out / "report.html")
-    write_scores(outcome.scores, out / "scores.parquet")
+    outcome.scores.save(out / "scores.parquet")
     outcome.monitor.save(out / "monitor")
+
+
+def _show(report: Report, out: Path, json: bool) -> None:
+    from offmap.bench.table import print_table
+
     if json:
         print((out / "report.json").read_text(encoding="utf-8"))  # noqa: T201
         return

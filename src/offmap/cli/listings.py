@@ -15,9 +15,9 @@ def detectors(*, json: bool = False) -> None:
     json
         Print a JSON object instead of a table.
     """
-    from offmap.detectors import registry
+    from offmap.detectors import DETECTORS
 
-    _show("detector", registry.describe(), json)
+    _show("detector", DETECTORS.describe(), json)
 
 
 def suites(*, json: bool = False) -> None:
@@ -28,9 +28,9 @@ def suites(*, json: bool = False) -> None:
     json
         Print a JSON object instead of a table.
     """
-    from offmap.suites import describe
+    from offmap.suites import SUITES
 
-    _show("suite", describe(), json)
+    _show("suite", SUITES.describe(), json)
 
 
 def _show(what: str, rows: dict[str, str], json: bool) -> None:

@@ -46,7 +46,7 @@ def score(
     on_error
         raise: stop at the first malformed row. skip: leave such rows out and say so.
     """
-    from offmap.artifacts import write_whole
+    from offmap.atomic import whole_file
     from offmap.cli.files import report_skipped
     from offmap.cli.progress import bar
     from offmap.conversation.files import read
@@ -57,7 +57,8 @@ def score(
     with bar("conversations scored") as tick:
         verdicts = _scored(loaded.score, reader, tick)
         if out is not None:
-            write_whole(out, b"".join(msgspec.json.encode(verdict) + b"\n" for verdict in verdicts))
+            with whole_file(out) as stream:
+                stream.writelines(msgspec.json.encode(verdict) + b"\n" for verdict in verdicts)
         elif json or not sys.stdout.isatty():
             for verdict in verdicts:
                 sys.stdout.write(msgspec.json.encode(verdict).decode() + "\n")

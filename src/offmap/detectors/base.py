@@ -6,13 +6,13 @@ Its fields are its configuration and its serialised form; fitting returns a new 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offmap.features import Features, FeatureSpec, FloatArray
+from offmap.features import Features, FeatureSpec, FloatArray, HiddenKey, Pool
 
 Question = Literal["unsafe", "unknown"]
 """What a score answers: does this look like known harm (a guard), or like nothing seen (an OOD detector)?"""
@@ -56,7 +56,47 @@ class Detector(Protocol):
         ...
 
 
-def token_sum(values: NDArray[Any], offsets: NDArray[np.int64]) -> FloatArray:
-    """Sum of a ragged column over each row, (n,) float64; 0 for an empty row."""
-    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    return np.asarray(total[offsets[1:]] - total[offsets[:-1]])
+def hidden_keys(layers: Sequence[int], pools: Sequence[Pool]) -> tuple[HiddenKey, ...]:
+    """Every layer with every pool.
+
+    Raises:
+        ValueError: no layer or no pool.
+    """
+    if not layers or not pools:
+        raise ValueError(f"layers={tuple(layers)}, pools={tuple(pools)}: wanted at least one of each")
+    return tuple((layer, Pool(pool)) for layer in layers for pool in pools)
+
+
+def hidden_rows(x: Features, key: HiddenKey) -> NDArray[np.float32]:
+    """The pooled states of one layer, (n, d).
+
+    Raises:
+        ValueError: features without that column.
+    """
+    if key not in x.hidden:
+        found = ", ".join(f"{layer}:{pool}" for layer, pool in sorted(x.hidden)) or "none"
+        raise ValueError(f"features lack the hidden state {key[0]}:{key[1]}; they hold {found}")
+    return x.hidden[key]
+
+
+def require_rows(x: Features | None, wanted: int, kind: str) -> Features:
+    """``x``, if it can be learned from.
+
+    Args:
+        x: the rows to fit on.
+        wanted: the fewest rows that make sense.
+        kind: what the rows are called in the message: "safe" or "unsafe".
+
+    Raises:
+        ValueError: fewer rows than wanted, or a hidden state that is not finite.
+    """
+    if x is None or len(x) < wanted:
+        raise ValueError(f"{0 if x is None else len(x)} {kind} rows to fit on: wanted at least {wanted}")
+    for (layer, pool), rows in x.hidden.items():
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            first = int(np.argmin(finite))
+            raise ValueError(
+                f"{kind} row {x.ids[first]!r}: hidden state {layer}:{pool} is not finite; leave the row out"
+            )
+    return x

@@ -1,22 +1,29 @@
-"""Suites by name: where labelled conversations come from. A suite's module is imported only when it is asked for."""
+"""Suites by name: where labelled conversations come from. A suite's module is imported only when it is asked for.
+
+Those of other packages are found through the entry-point group ``offmap.suites``.
+"""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 from pathlib import Path
+from typing import Any
 
 from offmap.errors import InputError
+from offmap.registry import Registry
 from offmap.suites.base import Suite
 
 __all__ = ["SUITES", "Suite", "load"]
 
-SUITES = {
-    "mood": "offmap.suites.mood:load",
-    "procedural": "offmap.suites.procedural:load",
-}
-"""Name -> "module:function". A function takes keyword arguments among those of ``load`` and returns a ``Suite``."""
+SUITES: Registry[Any] = Registry(
+    "suite",
+    "offmap.suites",
+    {
+        "mood": "offmap.suites.mood:load",
+        "procedural": "offmap.suites.procedural:load",
+    },
+)
+"""Every suite that has a name: a function of keyword arguments among those of ``load`` that returns a ``Suite``."""
 
 
 def load(
@@ -25,7 +32,7 @@ def load(
     """A suite by its name, or the one in a directory.
 
     Args:
-        name_or_path: a key of ``SUITES``, or a directory with ``train-*`` and ``test-*`` files. A name wins over a
+        name_or_path: a name of ``SUITES``, or a directory with ``train-*`` and ``test-*`` files. A name wins over a
             directory of that name: write "./mood" for the directory.
         seed: of suites that are generated; those that are read do not depend on it.
         revision: the commit of suites that are fetched.
@@ -34,11 +41,9 @@ def load(
     Raises:
         InputError: neither a suite nor a directory, or an option that this suite does not have.
     """
+    function = _function(name_or_path)
     options: dict[str, object] = {"revision": revision, "data": data}
     given = {option: value for option, value in options.items() if value is not None}
-    target = SUITES.get(str(name_or_path)) or _directory(name_or_path)
-    module, _, attribute = target.partition(":")
-    function = getattr(importlib.import_module(module), attribute)
     takes = inspect.signature(function).parameters
     if strange := [option for option in given if option not in takes]:
         raise InputError(f"suite {name_or_path}: found the option {strange[0]}, which this suite does not have")
@@ -47,9 +52,12 @@ def load(
     return suite
 
 
-def _directory(path: str | Path) -> str:
-    if Path(path).is_dir():
-        return "offmap.suites.directory:load"
-    close = difflib.get_close_matches(str(path), SUITES, n=1)
-    hint = f"did you mean {close[0]}? Wanted" if close else "wanted"
-    raise InputError(f"suite: found {str(path)!r}, {hint} one of {', '.join(sorted(SUITES))}, or a directory")
+def _function(name_or_path: str | Path) -> Any:
+    if str(name_or_path) not in SUITES.names() and Path(name_or_path).is_dir():
+        from offmap.suites import directory
+
+        return directory.load
+    try:
+        return SUITES.get(str(name_or_path))
+    except InputError as error:
+        raise InputError(f"{error}; a directory with train-* and test-* files is a suite too") from None

@@ -1,0 +1,171 @@
+"""A model from a directory or the hub: its parts, its precision and the name of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from offmap.backbones.source import BackboneSource, model_path
+from offmap.errors import InputError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A causal LM, ready to run.
+
+    Attributes:
+        model: the model with its head.
+        decoder: the part that turns token ids into the last hidden states.
+        blocks: the decoder's layers.
+        tokenizer: its tokenizer.
+        dtype: the precision of matrix products.
+        positions: the most tokens that the model can read, or None.
+        identity: what the weights are: a name and a hash or revision.
+    """
+
+    model: Any
+    decoder: torch.nn.Module
+    blocks: torch.nn.ModuleList
+    tokenizer: Any
+    dtype: torch.dtype
+    positions: int | None
+    identity: str
+
+
+def load_model(source: BackboneSource, device: str) -> Loaded:
+    """See ``TorchBackbone.load``.
+
+    Raises:
+        InputError: as said there.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, adapter, place = model_path(source.model), source.adapter, _device(device)
+    identity = _identity(model, source.revision, adapter)
+    kept = _dtype(source.dtype, place)
+    options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model, **options)
+            stored = torch.float32 if adapter or kept == torch.float32 else "auto"
+            lm: Any = AutoModelForCausalLM.from_pretrained(model, dtype=stored, use_safetensors=True, **options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise InputError(f"model {model!r}: cannot be loaded as a causal LM: {error}") from error
+        if adapter:
+            lm = _merged(lm, adapter)
+    lm.eval().requires_grad_(False)
+    decoder = lm.get_decoder()
+    config = lm.config.get_text_config()
+    blocks = next(
+        (m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers),
+        None,
+    )
+    if blocks is None:
+        raise InputError(f"model {model!r}: no list of {config.num_hidden_layers} decoder layers in it")
+    _cast(decoder, kept)
+    positions = getattr(config, "max_position_embeddings", None)
+    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, identity)
+
+
+def _identity(model: str, revision: str | None, adapter: str | None) -> str:
+    """What names the weights; changes when they do."""
+    directory = Path(model)
+    if directory.is_dir():
+        name = f"{directory.resolve().name}@sha256:{_hash(directory)}"
+    elif revision is None:
+        raise InputError(
+            f"model {model!r}: no such directory; a model of the hub needs revision=<commit>, which pins its weights"
+        )
+    else:
+        name = f"{model}@{revision}"
+    if adapter is None:
+        return name
+    if not Path(adapter).is_dir():
+        raise InputError(f"adapter {adapter!r}: no such directory")
+    return f"{name}+{_hash(Path(adapter))}"
+
+
+def _hash(directory: Path) -> str:
+    """sha256 over configuration and weights, 16 digits."""
+    files = sorted([*directory.glob("*.safetensors"), *directory.glob("*config.json")])
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise InputError(f"{directory}: no .safetensors file; other formats of weights are not read")
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def _merged(model: Any, adapter: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise InputError("an adapter needs peft: pip install 'offmap[adapter]'") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"adapter {adapter!r}: does not fit the model: {error}") from error
+
+
+def _cast(decoder: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Matrices of linear layers in ``dtype``, all else in float32.
+
+    Under autocast this computes what float32 weights would, without casting them in every pass.
+    """
+    for module in decoder.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(dtype)
+        else:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: {error}") from error
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name not in ("auto", "float32", "bfloat16"):
+        raise InputError(f"dtype {name!r}: one of auto, float32, bfloat16 is wanted")
+    if name == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = device.type == "cpu" and _cpu_multiplies_bfloat16()
+        name = "bfloat16" if fast else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Emulated products are slower than float32."""
+    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers draws progress bars; a library has no terminal."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,43 @@
+"""Where a backbone comes from: enough to open the same one again on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from offmap.backbones.torch import TorchBackbone
+
+POCKET = "pocket"
+"""The backbone that the package ships."""
+
+
+class BackboneSource(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model and how it is read; see ``TorchBackbone.load`` for the fields."""
+
+    model: str = POCKET
+    revision: str | None = None
+    adapter: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_tokens: int | None = None
+
+
+def open_backbone(
+    source: BackboneSource, *, device: str = "auto", progress: Callable[[int], None] | None = None
+) -> TorchBackbone:
+    """Open the backbone that ``source`` names.
+
+    Raises:
+        InputError: it cannot be loaded, or a model of the hub has no revision.
+    """
+    from offmap.backbones.torch import TorchBackbone
+
+    return TorchBackbone.load(source, device=device, progress=progress)
+
+
+def model_path(model: str) -> str:
+    """The directory of the embedded model for ``pocket``; any other name as it is."""
+    return str(files("offmap.backbones") / POCKET) if model == POCKET else model

@@ -1,0 +1,209 @@
+"""A Hugging Face causal LM as a backbone: one forward pass gives pooled hidden states and token statistics.
+
+Conversations are sorted by length into batches under a token budget and padded on the right, where causal attention
+never looks: no attention mask is needed, and a result depends neither on the batch nor on the padding (in float32 up
+to rounding; in bfloat16 up to about 1 % of a log-probability). Knows nothing of labels and of caching.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from offmap.backbones.loading import Loaded, load_model
+from offmap.backbones.pooling import PooledLayers
+from offmap.backbones.source import BackboneSource
+from offmap.backbones.token_stats import head_of, token_stats
+from offmap.conversation import Conversation
+from offmap.errors import InputError
+from offmap.features import Features, FeatureSpec, TokenColumns, TokenStat
+from offmap.rendering import Rendered, Renderer
+
+WIDTH = 32
+"""Batches are padded to a multiple of this many tokens: every new shape costs memory in the CPU's kernel cache."""
+
+FULL = 0.85
+"""A batch takes no row shorter than this share of its width: small batches cost a CPU less than padding."""
+
+Progress = Callable[[int], None]
+"""Told, now and then, how many more conversations are done."""
+
+
+class TorchBackbone:
+    """A causal LM of transformers. See ``load``.
+
+    Attributes:
+        source: what opens the same backbone again, with the precision that was chosen here.
+        fingerprint: names weights, template, length limit and precision.
+    """
+
+    def __init__(self, loaded: Loaded, source: BackboneSource, token_budget: int, progress: Progress | None) -> None:
+        if token_budget < 1:
+            raise InputError(f"token_budget {token_budget}: at least 1 is wanted")
+        self._decoder, self._blocks, self._dtype = loaded.decoder, loaded.blocks, loaded.dtype
+        dtype = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
+        self.source = msgspec.structs.replace(source, dtype=dtype)
+        limits = [n for n in (source.max_tokens, loaded.positions) if n]
+        self._positions, self._budget, self._progress = loaded.positions, token_budget, progress
+        self._render = Renderer(loaded.tokenizer, min(limits, default=None))
+        self._head = self._prove(loaded.model)
+        self.fingerprint = f"{loaded.identity} template={self._render.fingerprint} dtype={self._dtype}"
+
+    @classmethod
+    def load(
+        cls,
+        source: BackboneSource,
+        *,
+        device: str = "auto",
+        token_budget: int = 2048,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Load a model; no code of it is ever run, only safetensors are read.
+
+        Args:
+            source: the model and how it is read. ``model`` is a directory or the id of a model of the hub, which needs
+                a ``revision``, so that the same call means the same weights for ever. ``adapter`` is the directory of a
+                PEFT adapter, merged into the weights (needs the extra ``adapter``). ``dtype`` bfloat16 multiplies in
+                bfloat16 and keeps sums, norms and the residual stream in float32; auto does so where the processor has
+                it, else all is float32. Conversations over ``max_tokens`` are cut by ``rendering.truncate``; None: over
+                what the model has positions for.
+            device: ``auto`` is CUDA where there is one.
+            token_budget: tokens of a batch, padding included. On a CPU larger ones leave the cache and are slower.
+            progress: called after every batch.
+
+        Raises:
+            InputError: no such model or adapter, no revision, peft missing, a tokenizer or an architecture that cannot
+                be used.
+        """
+        loaded = load_model(source, device)
+        return cls(loaded, source, token_budget, progress)
+
+    def __call__(self, batch: Sequence[Conversation], spec: FeatureSpec) -> Features:
+        """Features of each conversation, in the order given.
+
+        Raises:
+            InputError: a conversation that the chat template refuses, that is empty, or that does not fit in memory.
+            ValueError: a layer that the model lacks, or a scalar.
+        """
+        if spec.scalars:
+            raise ValueError(f"scalars {sorted(spec.scalars)}: a language model gives none")
+        rows = self._render(batch)
+        empty = next((c.id for c, row in zip(batch, rows, strict=True) if not len(row)), None)
+        if empty is not None:
+            raise InputError(f"conversation {empty!r}: no tokens; at least one message with text is wanted")
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        parts = []
+        for group, part in self._passes(rows, order, batch, spec):
+            parts.append(_named(part, [batch[i] for i in group]))
+            if self._progress:
+                self._progress(len(group))
+        if not parts:
+            return self._nothing(spec)
+        return Features.concat(parts).take(np.argsort(order))
+
+    def _passes(
+        self, rows: list[Rendered], order: list[int], batch: Sequence[Conversation], spec: FeatureSpec
+    ) -> Iterator[tuple[list[int], Features]]:
+        """Forward passes over groups of rows of like length; after running out of memory, over smaller ones."""
+        budget, at = self._budget, 0
+        while at < len(order):
+            width = self._width(len(rows[order[at]]))
+            near = order[at : at + max(1, budget // width)]
+            group = [i for i in near if self._width(len(rows[i])) >= FULL * width]
+            try:
+                part = self._pass([rows[i] for i in group], width, spec)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(group) == 1:
+                    found = f"conversation {batch[group[0]].id!r}: {len(rows[group[0]])} tokens do not fit in memory"
+                    raise InputError(f"{found}; set max_tokens lower") from error
+                budget = len(group) // 2 * width
+                continue
+            yield group, part
+            at += len(group)
+
+    def _width(self, length: int) -> int:
+        padded = -(-length // WIDTH) * WIDTH
+        return min(padded, self._positions) if self._positions else padded
+
+    def _pass(self, rows: list[Rendered], width: int, spec: FeatureSpec) -> Features:
+        ids = np.zeros((len(rows), width), np.int64)
+        roles = np.full((len(rows), width), -1, np.int8)
+        for line, row in enumerate(rows):
+            ids[line, : len(row)], roles[line, : len(row)] = row.ids, row.roles
+        device = next(self._decoder.parameters()).device
+        tokens = torch.from_numpy(ids).to(device)
+        layers = PooledLayers(self._blocks, spec.hidden, roles, device, only_hidden=not spec.tokens)
+        with torch.inference_mode(), self._precision(device):
+            with layers:
+                final = self._decoder(input_ids=tokens, use_cache=False).last_hidden_state
+                layers.final(final)
+            stats = self._stats(final, tokens, roles, spec.tokens) if spec.tokens else {}
+        hidden = {key: pooled.float().cpu().numpy() for key, pooled in layers.pooled.items()}
+        columns = _columns(rows, stats) if spec.tokens else None
+        return Features((), (), np.array([len(row) for row in rows], np.int32), hidden, columns)
+
+    def _stats(
+        self, final: torch.Tensor, tokens: torch.Tensor, roles: NDArray[np.int8], wanted: frozenset[TokenStat]
+    ) -> dict[TokenStat, NDArray[np.float32]]:
+        predicted = torch.from_numpy(roles[:, 1:] >= 0).to(tokens.device)
+        stats = token_stats(final[:, :-1][predicted], tokens[:, 1:][predicted], self._head, wanted)
+        return {name: column.cpu().numpy() for name, column in stats.items()}
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16)
+
+    def _prove(self, model: Any) -> Any:
+        """Check on one example that the model is causal and that its head is understood."""
+        device = next(self._decoder.parameters()).device
+        generator = torch.Generator().manual_seed(0)
+        size = min(16, self._positions or 16)
+        tokens = torch.randint(model.get_input_embeddings().num_embeddings, (1, size), generator=generator).to(device)
+        with torch.inference_mode(), self._precision(device):
+            hidden = self._decoder(input_ids=tokens, use_cache=False).last_hidden_state
+            half = self._decoder(input_ids=tokens[:, : size // 2], use_cache=False).last_hidden_state
+            logits = model(input_ids=tokens, use_cache=False).logits
+        scale = hidden.abs().max()
+        if (hidden[:, : size // 2] - half).abs().max() > (1e-3 if self._dtype == torch.float32 else 5e-2) * scale:
+            raise InputError(f"{type(model).__name__}: a token sees those after it; a causal LM is wanted")
+        return head_of(model, hidden[0], logits[0], self._dtype)
+
+    def _nothing(self, spec: FeatureSpec) -> Features:
+        """No rows, with every column."""
+        empty = Rendered(np.zeros(1, np.int32), np.zeros(1, np.int8), np.zeros(1, np.int16), np.zeros(1, np.int32))
+        part = self._pass([empty], self._width(1), spec)
+        return Features(("",), ("",), part.n_tokens, part.hidden, part.tokens).take([])
+
+
+def _named(part: Features, batch: list[Conversation]) -> Features:
+    ids, groups = tuple(c.id for c in batch), tuple(c.domain for c in batch)
+    return Features(ids, groups, part.n_tokens, part.hidden, part.tokens)
+
+
+def _columns(rows: list[Rendered], stats: dict[TokenStat, NDArray[np.float32]]) -> TokenColumns:
+    """Token columns of a batch, row after row, without each row's first token."""
+    lengths = np.array([len(row) - 1 for row in rows])
+    return TokenColumns(
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([row.roles[1:] for row in rows]),
+        np.concatenate([row.turns[1:] for row in rows]),
+        np.concatenate([row.starts[1:] for row in rows]),
+        stats,
+    )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in said for words in ("not enough memory", "can't allocate memory", "out of memory")
+    )
