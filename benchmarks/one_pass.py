@@ -140,6 +140,12 @@ def furthest(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
 
 
+def padded(lengths: Sequence[int], batch_size: int) -> float:
+    """How many tokens the reference computes for each that it reads."""
+    batches = [lengths[at : at + batch_size] for at in range(0, len(lengths), batch_size)]
+    return sum(max(batch) * len(batch) for batch in batches) / sum(lengths)
+
+
 def measure(plan: Plan, repeats: int, subset: int, *, large: bool) -> dict[str, list[Run]]:
     """Every run: ours before, between and after theirs; and both in float32, theirs unbatched."""
     runs: dict[str, list[Run]] = {name: [] for name in ("offmap", "batch 4", "batch 16", "exact", "unbatched")}
@@ -168,6 +174,7 @@ def report(runs: dict[str, list[Run]], lengths: list[int], plan: Plan) -> dict[s
         "rows": len(lengths),
         "tokens": sum(lengths),
         "lengths": [min(lengths), int(median(lengths)), max(lengths)],
+        "padded_to": {f"batch {size}": padded(lengths, size) for size in (4, 16)},
         "model": {"vocabulary": VOCABULARY, "hidden": plan.hidden, "layers": plan.layers, "dtype": plan.dtype},
         "cpu_seconds": cost,
         "peak_mib": most,

@@ -11,14 +11,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from offmap.conversation import Conversation
 
 VOCABULARY, CONTEXT = 32_000, 2048
-LENGTH, BETWEEN, WITHIN, SHORTEST, LONGEST = 150, 0.55, 0.7, 30, 1500
-"""Tokens of a row: log-normal within a domain, around a median that is log-normal between domains."""
+LENGTH, BETWEEN, WITHIN, SHORTEST, LONGEST = 200, 0.55, 0.7, 30, 1500
+"""Tokens of a row: log-normal within a domain, around a median that is log-normal between domains. The spreads are those
+of public chat, code and tool-use data."""
 SAFE = 2000
 """Hidden states that the Gaussian is fitted on: drawn, not computed, so that neither side pays for them."""
 MARKS = ["<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|padding|>"]
@@ -117,20 +119,30 @@ def _model(plan: Plan) -> None:
 
 def _chained(pool: Sequence[Conversation], size: int, render: Any, rng: random.Random) -> list[Conversation]:
     """Conversations of drawn lengths, each several of one domain's in a row; domain after domain."""
-    from offmap.conversation import Conversation
-
     domains = sorted({row.domain for row in pool})
     chosen: list[Conversation] = []
-    for place, domain in enumerate(domains):
-        short = [row.messages for row in pool if row.domain == domain]
-        typical = LENGTH * rng.lognormvariate(0, BETWEEN)
+    for place, domain in enumerate(rng.sample(domains, len(domains))):
+        told = [row for row in pool if row.domain == domain]
+        share = NormalDist(sigma=BETWEEN).inv_cdf((place + 0.5) / len(domains))
         for number in range(size // len(domains) + (place < size % len(domains))):
-            wanted = min(max(typical * rng.lognormvariate(0, WITHIN), SHORTEST), LONGEST)
-            row = Conversation(f"{domain}-{number}", rng.choice(short), domain=domain)
-            while len(render([row])[0]) < wanted:
-                row = Conversation(row.id, row.messages + rng.choice(short), domain=domain)
-            chosen.append(row)
+            wanted = min(max(LENGTH * math.exp(share + rng.gauss(0, WITHIN)), SHORTEST), LONGEST)
+            chosen.append(_of_length(wanted, told, f"{domain}-{number}", render, rng))
     return chosen
+
+
+def _of_length(wanted: float, told: Sequence[Conversation], name: str, render: Any, rng: random.Random) -> Conversation:
+    """One conversation after the other, until there are about so many tokens; the last message is cut to fit."""
+    from offmap.conversation import Conversation, Message
+
+    messages: list[Message] = []
+    while True:
+        for message in rng.choice(told).messages:
+            plain = Message(message.role, message.text)
+            length = len(render([Conversation(name, (plain,))])[0])
+            messages.append(Message(plain.role, plain.content[: int(len(plain.content) * wanted / length)]))
+            wanted -= length
+            if wanted < 1:
+                return Conversation(name, tuple(messages), domain=told[0].domain)
 
 
 def _sample(pool: Sequence[Conversation], size: int, render: Any, rng: random.Random) -> list[Conversation]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from offmap import __version__
@@ -18,7 +18,12 @@ from offmap.cli.listings import detectors, suites
 from offmap.cli.score import score
 from offmap.errors import InputError
 
-app = App(name="offmap", help="Monitors that notice when an LLM leaves the map.", version=__version__)
+app = App(
+    name="offmap",
+    help="Monitors that notice when an LLM leaves the map.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+)
 for command in (bench, fit, score, inspect, detectors, suites):
     app.command(command)
 

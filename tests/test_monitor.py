@@ -1,0 +1,148 @@
+"""The monitor end to end on the embedded backbone: fit, score, explain, save, load."""
+
+import shutil
+
+import msgspec
+import numpy as np
+import pytest
+
+from offmap import Conversation, Message, load
+from offmap.backbones import BackboneSource, open_backbone
+from offmap.bundle import read_card
+from offmap.calibration import suspicion
+from offmap.detectors import Mahalanobis, Perplexity
+from offmap.errors import InputError
+from offmap.evidence import SPAN_STATS
+from offmap.monitor import Monitor, Verdict, name_detectors
+
+NAMES = ["guard_probe", "mahalanobis", "neighbours", "perplexity"]
+HARSH = Conversation(
+    "strange",
+    (Message("user", "zxqv 0x7f;; DROP TABLE ??"), Message("assistant", "ﷺﷺ ᚠᛇᚻ qq 77 ]]>> %%% ~~ kjh")),
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(monitor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bundles") / "monitor"
+    monitor.save(path)
+    return path
+
+
+def test_a_verdict_says_what_was_found(monitor, small_suite):
+    rows = small_suite.test[:30]
+    verdicts = monitor.score(rows)
+    assert [verdict.id for verdict in verdicts] == [row.id for row in rows]
+    for verdict, row in zip(verdicts, rows, strict=True):
+        assert 0 < verdict.p_value <= 1
+        by_name = {found.detector: found for found in verdict.evidence}
+        assert list(by_name) == NAMES
+        assert verdict.p_unsafe == by_name["guard_probe"].p_value
+        assert verdict.flagged == (verdict.p_value < verdict.threshold)
+        assert verdict.flagged <= bool(verdict.fired)
+        for span in verdict.spans:
+            assert row.messages[span.message].text[span.start : span.end] == span.text
+    assert any(verdict.spans for verdict in verdicts)
+
+
+def test_something_strange_is_unknown_and_not_unsafe(monitor):
+    (verdict,) = monitor.score([HARSH])
+    assert verdict.p_unknown < 0.01 < verdict.p_unsafe
+    assert set(verdict.fired) >= {"mahalanobis", "neighbours"}
+
+
+def test_false_positives_on_unseen_safe_rows_stay_near_alpha(monitor, small_suite):
+    familiar = [row for row in small_suite.test if row.domain in small_suite.in_distribution and not row.unsafe]
+    rate = np.mean([verdict.flagged for verdict in monitor.score(familiar)])
+    assert rate < 0.05
+
+
+def test_the_threshold_is_the_order_statistic_of_its_own_split(monitor, small_suite, pocket):
+    from offmap.splits import split
+
+    rows = [row for row in split(small_suite.train).threshold if not row.unsafe]
+    fused = suspicion(monitor.panel.judge(pocket(rows, monitor.reads)).fused)
+    rank = int(np.ceil((len(rows) + 1) * (1 - 0.01)))
+    assert monitor.panel.threshold.value == np.sort(fused)[rank - 1]
+
+
+def test_a_bundle_scores_bit_equally_after_loading(monitor, bundle, small_suite):
+    rows = [*small_suite.test[:40], HARSH]
+    loaded = load(bundle)
+    fresh = Monitor(open_backbone(BackboneSource()), monitor.panel)
+    assert loaded.score(rows) == fresh.score(rows)
+    files = sorted(file.name for file in bundle.iterdir())
+    assert files == ["calibration.parquet", "detectors.safetensors", "manifest.json"]
+
+
+def test_a_verdict_survives_json(monitor):
+    (verdict,) = monitor.score([HARSH])
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+
+
+@pytest.mark.parametrize("name", ["detectors.safetensors", "calibration.parquet"])
+def test_a_tampered_bundle_is_refused(bundle, tmp_path, name):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(InputError, match=f"{name}: changed since it was written"):
+        load(copy)
+
+
+def edited(bundle, tmp_path, **changes):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    body = msgspec.json.decode((copy / "manifest.json").read_bytes())
+    body["content"].update(changes)
+    (copy / "manifest.json").write_bytes(msgspec.json.encode(body))
+    return copy
+
+
+def test_a_bundle_of_another_backbone_is_refused(bundle, tmp_path):
+    with pytest.raises(InputError, match="fitted on backbone someone@else"):
+        load(edited(bundle, tmp_path, fingerprint="someone@else"))
+
+
+def test_a_manifest_that_names_what_is_not_there_is_refused(bundle, tmp_path):
+    with pytest.raises(InputError, match=r"no detector is called 'os\.system'"):
+        load(edited(bundle, tmp_path, detectors={"guard": "os.system"}))
+
+
+def test_files_that_do_not_fit_the_manifest_are_refused(bundle, tmp_path):
+    with pytest.raises(InputError, match="do not fit its manifest"):
+        load(edited(bundle, tmp_path, detectors={"other": "mahalanobis"}))
+
+
+def test_the_card_tells_what_was_fitted(bundle, monitor):
+    card = read_card(bundle)
+    assert card.backbone.model == "pocket"
+    assert card.detectors == {name: name for name in NAMES}
+    assert card.threshold == monitor.panel.threshold
+    assert card.n_rows["fit_unsafe"] > 0
+
+
+def test_a_backbone_without_a_source_cannot_be_saved(monitor, tmp_path):
+    class Nameless:
+        fingerprint = "nameless"
+
+    with pytest.raises(InputError, match="does not say where it came from"):
+        Monitor(Nameless(), monitor.panel).save(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_certified_monitor_needs_enough_rows(pocket, small_suite):
+    with pytest.raises(InputError, match=r"needs 299 safe rows; found \d+, \d+ are missing"):
+        Monitor.fit(pocket, [Perplexity()], small_suite.train, confidence=0.95)
+
+
+def test_detectors_are_named_once_each():
+    named = name_detectors([Mahalanobis(), Perplexity(), Mahalanobis(reference=True), Mahalanobis(layers=(-2,))])
+    assert list(named) == ["mahalanobis", "perplexity", "mahalanobis-2", "mahalanobis-3"]
+    assert list(name_detectors({"mine": Perplexity()})) == ["mine"]
+    with pytest.raises(InputError, match="no detectors"):
+        name_detectors([])
+
+
+def test_nothing_to_score_is_no_error_and_spans_ask_for_entropy(monitor):
+    assert monitor.score([]) == []
+    assert monitor.reads.tokens >= SPAN_STATS.tokens
