@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VOCABULARY, CONTEXT = 32_000, 2048
 LENGTH, BETWEEN, WITHIN, SHORTEST, LONGEST = 200, 0.55, 0.7, 30, 1500
-"""Tokens of a row: log-normal within a domain, around a median that is log-normal between domains. The spreads are those
+"""Tokens of a row: log-normal within a domain, around a median that is log-normal between domains. Spreads are those
 of public chat, code and tool-use data."""
 SAFE = 2000
 """Hidden states that the Gaussian is fitted on: drawn, not computed, so that neither side pays for them."""
@@ -86,7 +86,7 @@ def _tokenizer(rows: Sequence[Conversation], path: str) -> Any:
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=MARKS, initial_alphabet=alphabet)
     bpe.train_from_iterator((message.text for row in rows for message in row.messages), trainer)
     fast = PreTrainedTokenizerFast(

@@ -1,8 +1,11 @@
 import collections
 import importlib
 import itertools
+import os
 import random
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -261,3 +264,18 @@ def test_running_out_of_situations_is_said(monkeypatch):
     monkeypatch.setattr(module, "make", lambda _: case)
     with pytest.raises(ValueError, match="ask for fewer rows"):
         generate("helpful", 2, 0)
+
+
+def test_rows_do_not_depend_on_the_process():
+    code = (
+        "import hashlib, msgspec; from offmap.suites.procedural import DOMAINS, generate;"
+        "rows = [generate(domain, 60, 3) for domain in DOMAINS];"
+        "print(hashlib.sha256(msgspec.json.encode(rows)).hexdigest())"
+    )
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(made) == 1

@@ -32,7 +32,7 @@ from offmap.suites.procedural.tools import FAILURES, READS, TOOLS, ToolWorld
 
 _ACTIONS = tuple(name for name in TOOLS if name not in READS)
 _ERRORS = tuple(name for name in FAILURES if name not in ("empty", "queued"))
-_EMPTY = tuple(name for name in READS if name not in ("get_balance", "read_file", "track_order"))
+_EMPTY = tuple(name for name in sorted(READS) if name not in ("get_balance", "read_file", "track_order"))
 _AGAIN = bank("""
 [Try|Please try] [again|once more][.|, please.]
 [Then do it again.|One more go, please.|Have another go.]
