@@ -25,11 +25,11 @@ bench: .venv/.dev .venv/reference/.done
 	$(PYTHON) -m venv .venv
 
 .venv/.core: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable .
+	$(PIP) --editable '.[bench]'
 	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[adapter,dev]'
+	$(PIP) --editable '.[adapter,bench,dev]'
 	@touch $@ .venv/.core
 
 # The published package that one_pass.py is measured against; it states a newer Python than it needs.

@@ -12,9 +12,9 @@ def small_suite():
     from offmap.suites.procedural import load
 
     return load(
-        train_helpful=240,
-        train_harmless=200,
-        train_function_calling=160,
+        train_helpful=480,
+        train_harmless=240,
+        train_function_calling=480,
         test_in_distribution=120,
         test_failures=20,
         test_shift=20,

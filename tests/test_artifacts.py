@@ -56,9 +56,22 @@ def test_an_artefact_is_replaced_whole(artefact):
 def test_somebody_elses_directory_is_not_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(InputError, match="holds no manifest"), whole_directory(tmp_path / "thesis"):
+    with pytest.raises(InputError, match="not a bundle of offmap"), whole_directory(tmp_path / "thesis"):
         pass
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_an_artefact_with_something_beside_it_is_not_replaced(artefact):
+    (artefact / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not a bundle of offmap"), whole_directory(artefact):
+        pass
+    assert (artefact / "notes.txt").exists()
+
+
+def test_no_directory_can_be_made_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="no directory can be made there"), whole_directory(tmp_path / "file" / "x"):
+        pass
 
 
 def flip(artefact):

@@ -9,6 +9,7 @@ from scipy import stats
 from offmap.calibration import (
     SMALLEST_P,
     ConformalCalibrator,
+    Threshold,
     certified_threshold,
     marginal_threshold,
     realised_fpr_interval,
@@ -292,3 +293,28 @@ def test_thresholds_refuse_nan_and_impossible_counts():
         marginal_threshold(np.array([1.0, np.nan]), 0.5)
     with pytest.raises(ValueError, match="3 alarms on 2 rows"):
         realised_fpr_interval(2, 3)
+
+
+@pytest.mark.parametrize("n", [299, 1000])
+def test_a_p_value_is_below_the_threshold_exactly_where_there_is_an_alarm(n):
+    ranks = np.arange(1, n + 1) / (n + 1)
+    for p in ranks[: n // 4]:
+        chosen = Threshold(float(suspicion(np.array(p))), 0.01, None, n, 0, 0)
+        assert np.array_equal(ranks < chosen.p_value, chosen.alarms(suspicion(ranks)))
+
+
+def test_own_p_values_rank_each_row_among_all():
+    scores = np.array([3.0, 1.0, 2.0, 2.0, 5.0])
+    calibrator = ConformalCalibrator.fit(scores, tail_fraction=0.0)
+    expected = [sum(other >= score for other in scores) / 6 for score in scores]
+    np.testing.assert_allclose(calibrator.own_p_values(scores), expected)
+    assert calibrator.smallest == pytest.approx(1 / 6)
+
+
+def test_own_p_values_follow_the_tail_where_there_is_one():
+    scores = np.random.default_rng(0).normal(size=1000)
+    calibrator = ConformalCalibrator.fit(scores)
+    own = calibrator.own_p_values(scores)
+    beyond = scores > calibrator.tail.start
+    np.testing.assert_array_equal(own[beyond], calibrator.p_values(scores[beyond]))
+    np.testing.assert_allclose(own[~beyond], calibrator.p_values(scores[~beyond]) - 1 / 1001)

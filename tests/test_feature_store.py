@@ -11,6 +11,7 @@ import pytest
 
 from offmap.backbones import Backbone
 from offmap.conversation import Conversation, Message
+from offmap.errors import InputError
 from offmap.feature_store import SHARD, Cached
 from offmap.features import Features, FeatureSpec, Pool, TokenColumns, TokenStat
 
@@ -57,6 +58,7 @@ class Counting:
             tuple(c.id for c in batch),
             tuple(c.domain for c in batch),
             lengths,
+            np.int32(seeds % 3),
             {(layer, pool): np.float32(seeds[:, None] * layer + np.arange(3)) for layer, pool in spec.hidden},
             columns if spec.tokens else None,
             {name: seeds.astype(np.float64) / 3 for name in spec.scalars},
@@ -74,10 +76,16 @@ def conversations(count, start=0):
     ]
 
 
+def partial_files(root):
+    return [file for file in root.rglob("*") if file.name.startswith(".")]
+
+
 def assert_equal(found, expected):
     assert found.ids == expected.ids
     assert found.groups == expected.groups
     np.testing.assert_array_equal(found.n_tokens, expected.n_tokens)
+    np.testing.assert_array_equal(found.n_dropped, expected.n_dropped)
+    assert found.n_dropped.dtype == np.int32
     assert found.hidden.keys() == expected.hidden.keys()
     assert found.scalars.keys() == expected.scalars.keys()
     for name in expected.hidden:
@@ -168,6 +176,36 @@ def test_an_interrupted_shard_is_not_there(tmp_path):
     assert len(counting.asked) == 10
 
 
+def test_a_writer_killed_in_the_middle_leaves_a_valid_store(tmp_path):
+    code = KILLED.format(folder=os.path.dirname(__file__), after=SHARD * 9, root=str(tmp_path), count=2 * SHARD)
+    dying = "import os, signal\nos.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+    died = subprocess.run([sys.executable, "-c", dying + code], capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    (left,) = partial_files(tmp_path)
+    counting, rows = Counting(), conversations(2 * SHARD)
+    assert_equal(Cached(counting, tmp_path)(rows, SPEC), Counting()(rows, SPEC))
+    assert len(counting.asked) == len(rows)
+    assert left.exists()
+    os.utime(left, (time.time() - 90_000,) * 2)
+    assert_equal(Cached(counting, tmp_path)(rows, SPEC), Counting()(rows, SPEC))
+    assert not left.exists()
+    assert len(counting.asked) == len(rows)
+
+
+def test_shards_have_the_mode_of_any_file(tmp_path):
+    Cached(Counting(), tmp_path / "store")(conversations(3), SPEC)
+    (shard,) = tmp_path.rglob("*.safetensors")
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert shard.stat().st_mode == plain.stat().st_mode
+
+
+def test_a_place_that_is_no_directory_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="no directory can be made there"):
+        Cached(Counting(), tmp_path / "file")(conversations(3), SPEC)
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
 def test_a_damaged_shard_is_computed_again(tmp_path, damage, caplog):
     rows = conversations(40)
@@ -205,7 +243,7 @@ def test_writers_at_the_same_time_do_not_disturb_each_other(tmp_path):
     assert not failed
     for number, rows in enumerate(parts):
         assert_equal(found[number], Counting()(rows, SPEC))
-    assert not list(tmp_path.rglob("*.new"))
+    assert not partial_files(tmp_path)
     counting = Counting()
     assert_equal(Cached(counting, tmp_path)(everything, SPEC), Counting()(everything, SPEC))
     assert counting.asked == []

@@ -24,6 +24,7 @@ def rows_of(features: Features) -> list[tuple]:
             features.ids[i],
             features.groups[i],
             int(features.n_tokens[i]),
+            int(features.n_dropped[i]),
             features.hidden[(-1, Pool.MEAN)][i].tolist(),
             features.scalars["grade"][i],
             [column[spans[i]].tolist() for column in (tokens.roles, tokens.turns, tokens.starts)],
@@ -36,6 +37,7 @@ def rows_of(features: Features) -> list[tuple]:
 @given(st.lists(st.integers(0, 11), max_size=20))
 def test_take_gives_the_rows_in_the_order_asked(index):
     features = make_features(SPEC, 12, seed=3)
+    assert len(set(features.n_dropped.tolist())) > 1
     plain = rows_of(features)
     assert rows_of(features.take(np.array(index, dtype=int))) == [plain[i] for i in index]
 

@@ -11,10 +11,10 @@ ROOT = Path(offmap.__file__).parent
 FLOORS = {
     1: "conversation rendering chat_template features linalg registry artifacts splits errors atomic synthetic",
     2: "backbones detectors calibration fusion testing feature_store",
-    3: "panel monitor evidence bundle",
+    3: "combination panel monitor evidence bundle",
     4: "suites",
     5: "bench",
-    7: "cli",
+    7: "cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 HEAVY = {"torch", "transformers", "sklearn", "altair", "pyarrow", "scipy"}
@@ -30,6 +30,8 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("offmap."):
             found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "offmap":
+            found |= {offmap._PUBLIC.get(alias.name, "offmap.errors").split(".")[1] for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("offmap.")}
     return found

@@ -15,7 +15,7 @@ from offmap.errors import InputError
 from offmap.evidence import SPAN_STATS
 from offmap.monitor import Monitor, Verdict, name_detectors
 
-NAMES = ["guard_probe", "mahalanobis", "neighbours", "perplexity"]
+NAMES = ["guard", "mahalanobis", "neighbours", "perplexity", "perplexity_all"]
 HARSH = Conversation(
     "strange",
     (Message("user", "zxqv 0x7f;; DROP TABLE ??"), Message("assistant", "ﷺﷺ ᚠᛇᚻ qq 77 ]]>> %%% ~~ kjh")),
@@ -37,24 +37,42 @@ def test_a_verdict_says_what_was_found(monitor, small_suite):
         assert 0 < verdict.p_value <= 1
         by_name = {found.detector: found for found in verdict.evidence}
         assert list(by_name) == NAMES
-        assert verdict.p_unsafe == by_name["guard_probe"].p_value
+        assert verdict.p_unsafe == by_name["guard"].p_value
         assert verdict.flagged == (verdict.p_value < verdict.threshold)
-        assert verdict.flagged <= bool(verdict.fired)
+        assert verdict.flagged == bool(verdict.fired)
         for span in verdict.spans:
             assert row.messages[span.message].text[span.start : span.end] == span.text
     assert any(verdict.spans for verdict in verdicts)
+    assert all(verdict.n_dropped == 0 for verdict in verdicts)
 
 
 def test_something_strange_is_unknown_and_not_unsafe(monitor):
     (verdict,) = monitor.score([HARSH])
-    assert verdict.p_unknown < 0.01 < verdict.p_unsafe
+    assert verdict.flagged
+    assert verdict.p_unknown < 0.005 < verdict.p_unsafe
     assert set(verdict.fired) >= {"mahalanobis", "neighbours"}
 
 
 def test_false_positives_on_unseen_safe_rows_stay_near_alpha(monitor, small_suite):
     familiar = [row for row in small_suite.test if row.domain in small_suite.in_distribution and not row.unsafe]
     rate = np.mean([verdict.flagged for verdict in monitor.score(familiar)])
-    assert rate < 0.05
+    assert rate < 0.04
+
+
+def test_known_harm_is_found_unsafe_far_more_often_than_its_safe_twins(monitor, small_suite):
+    def suspected(unsafe):
+        rows = [row for row in small_suite.test if row.domain == "harmless" and row.unsafe is unsafe]
+        return np.mean([verdict.p_unsafe <= 0.05 for verdict in monitor.score(rows)])
+
+    assert suspected(True) > 0.25
+    assert suspected(True) > 2 * suspected(False)
+
+
+def test_what_was_not_read_is_told(monitor):
+    long = Conversation("long", (Message("user", "word " * 5000), Message("assistant", "It is long.")))
+    (verdict,) = monitor.score([long])
+    assert verdict.n_dropped > 3000
+    assert all(span.end - span.start < 200 for span in verdict.spans)
 
 
 def test_the_threshold_is_the_order_statistic_of_its_own_split(monitor, small_suite, pocket):
@@ -116,7 +134,9 @@ def test_files_that_do_not_fit_the_manifest_are_refused(bundle, tmp_path):
 def test_the_card_tells_what_was_fitted(bundle, monitor):
     card = read_card(bundle)
     assert card.backbone.model == "pocket"
-    assert card.detectors == {name: name for name in NAMES}
+    assert list(card.detectors) == NAMES
+    assert card.detectors["guard"] == "guard_probe"
+    assert card.detectors["perplexity_all"] == {"perplexity": {"over": "conversation"}}
     assert card.threshold == monitor.panel.threshold
     assert card.n_rows["fit_unsafe"] > 0
 
@@ -131,8 +151,14 @@ def test_a_backbone_without_a_source_cannot_be_saved(monitor, tmp_path):
 
 
 def test_a_certified_monitor_needs_enough_rows(pocket, small_suite):
-    with pytest.raises(InputError, match=r"needs 299 safe rows; found \d+, \d+ are missing"):
-        Monitor.fit(pocket, [Perplexity()], small_suite.train, confidence=0.95)
+    with pytest.raises(InputError, match=r"needs 459 safe rows; found \d+, \d+ are missing"):
+        Monitor.fit(pocket, [Perplexity()], small_suite.train, confidence=0.99)
+
+
+def test_rows_without_a_label_are_refused(pocket, small_suite):
+    unlabelled = [msgspec.structs.replace(row, unsafe=None) for row in small_suite.train[:3]]
+    with pytest.raises(InputError, match="found no label, wanted true or false"):
+        Monitor.fit(pocket, [Perplexity()], [*small_suite.train, *unlabelled])
 
 
 def test_detectors_are_named_once_each():

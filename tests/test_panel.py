@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from offmap.combination import Combination
 from offmap.detectors import GuardProbe, Mahalanobis
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec
@@ -48,7 +49,9 @@ def rows(seed: int, n: int, grade: float = 0.0, novel: float = 0.0, unsafe: bool
     rng = np.random.default_rng(seed)
     scalars = {"grade": rng.normal(grade, 1, n), "novel": rng.normal(novel, 1, n), "other": rng.normal(novel, 1, n)}
     ids = tuple(f"{seed}-{i}" for i in range(n))
-    return Rows(Features(ids, ("",) * n, np.full(n, 9, np.int32), scalars=scalars), np.full(n, unsafe))
+    return Rows(
+        Features(ids, ("",) * n, np.full(n, 9, np.int32), np.zeros(n, np.int32), scalars=scalars), np.full(n, unsafe)
+    )
 
 
 DETECTORS = {"guard": Grade(), "novel": Reading(), "other": Reading("other")}
@@ -75,6 +78,38 @@ def test_answers_are_uniform_on_safe_rows():
     for p_values in [*judgement.p_values.values(), *judgement.answers.values()]:
         for level in (0.05, 0.2, 0.5):
             assert np.mean(p_values <= level) == pytest.approx(level, abs=0.03)
+
+
+def test_answers_are_p_values_in_the_smallest_sample():
+    """Fused from independent detectors and calibrated again on the same 150 rows, and still not too small."""
+    smallest = []
+    for seed in range(60):
+        calibrate = rows(1000 + seed, 150)
+        members = fit_members({name: DETECTORS[name] for name in ("novel", "other")}, rows(0, 50), calibrate)
+        own = {member.name: member.calibrator.own_p_values(member.fitted.score(calibrate.safe)) for member in members}
+        columns = {"unknown": np.column_stack([own["novel"], own["other"]])}
+        combination = Combination.fit(columns, Fusion("harmonic"))
+        fresh = rows(2000 + seed, 400).safe
+        p_values = [member.calibrator.p_values(member.fitted.score(fresh)) for member in members]
+        _, fused = combination({"unknown": np.column_stack(p_values)})
+        smallest.append(np.mean(fused <= 1 / 151 + 1e-12))
+    assert np.mean(smallest) < 2 / 151
+
+
+def test_a_panel_that_could_never_raise_an_alarm_is_refused():
+    calibrate, threshold = rows(1, 120), rows(2, 400)
+    members = fit_members(DETECTORS, rows(0, 50), calibrate)
+    with pytest.raises(InputError, match=r"could never raise an alarm: p falls to .* more safe calibrate rows"):
+        assemble(members, calibrate, threshold)
+    assert assemble(members, calibrate, threshold, alpha=0.1).threshold.value > 0
+
+
+def test_too_many_unscorable_rows_are_refused():
+    calibrate, threshold = rows(1, 2000), rows(2, 2000)
+    threshold.features.scalars["novel"][:40] = np.nan
+    members = fit_members(DETECTORS, rows(0, 2000), calibrate)
+    with pytest.raises(InputError, match="40 of 2000 threshold rows have no score"):
+        assemble(members, calibrate, threshold)
 
 
 def test_each_question_reacts_to_its_own_detectors_and_either_raises_the_flag():
@@ -134,6 +169,6 @@ def test_rows_are_counted_by_split():
 
 def test_needs_joins_what_the_detectors_need():
     members = fit_members(DETECTORS, rows(0, 50), rows(1, 50))
-    joined = Panel(members, {}, Fusion(), None, None, {}).needs
+    joined = Panel(members, None, None, {}).needs
     assert joined.scalars == {"grade", "novel", "other"}
     assert Mahalanobis().needs() | joined != joined

@@ -236,6 +236,7 @@ def test_truncation_keeps_the_reply_then_the_system_then_the_recent(tokenizer, l
     assert row.ids[row.turns == 4].tolist() == whole.ids[whole.turns == 4][-room:].tolist()
     lost = {name: int((whole.roles == c).sum() - (row.roles == c).sum()) for c, name in enumerate(ROLE_NAMES)}
     assert row.dropped == {name: count for name, count in lost.items() if count}
+    assert row.n_dropped == sum(lost.values())
 
 
 def test_truncation_by_the_rule_word_for_word():

@@ -1,13 +1,10 @@
 """Splits: disjoint, by group, and independent of what else is there."""
 
-import pytest
-
 from offmap.conversation import Conversation, Message
-from offmap.errors import InputError
 from offmap.splits import FRACTIONS, split
 
 
-def row(number: int, pair: str = "", unsafe: bool | None = False) -> Conversation:
+def row(number: int, pair: str = "", unsafe: bool = False) -> Conversation:
     asked = Message("user", f"question {number}")
     return Conversation(f"row-{number}", (asked, Message("assistant", "answer")), unsafe=unsafe, pair=pair)
 
@@ -41,11 +38,15 @@ def test_twins_and_equal_questions_stay_together():
     assert len({places([row(7), asked])[name] for name in ("row-7", "again")}) == 1
 
 
+def test_rows_that_only_open_alike_are_dealt_one_by_one():
+    opening = (Message("user", "hi"), Message("assistant", "Hello! How can I help?"))
+    rows = [
+        Conversation(f"row-{i}", (*opening, Message("user", f"question {i}"), Message("assistant", "so")), unsafe=False)
+        for i in range(60)
+    ]
+    assert set(places(rows).values()) == {"fit", "calibrate", "threshold"}
+
+
 def test_another_seed_deals_otherwise():
     rows = [row(i) for i in range(200)]
     assert places(rows, seed=0) != places(rows, seed=1)
-
-
-def test_a_row_without_a_label_is_refused():
-    with pytest.raises(InputError, match=r"'row-3'.*no label"):
-        split([row(1), row(3, unsafe=None)])

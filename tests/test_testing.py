@@ -294,7 +294,8 @@ class Hashing:
         columns = [np.zeros(short - 1, kind) for kind in (np.int8, np.int16, np.int32)]
         stats = {stat: column[: short - 1].astype(np.float32) for stat, column in stats.items()}
         tokens = TokenColumns(np.array([0, short - 1]), *columns, stats) if spec.tokens else None
-        return Features((conversation.id,), (conversation.domain,), np.array([n], np.int32), hidden, tokens)
+        cut = np.array([-1 if self.flaw == "cut" else 0], np.int64 if self.flaw == "wide" else np.int32)
+        return Features((conversation.id,), (conversation.domain,), np.array([n], np.int32), cut, hidden, tokens)
 
     def draw(self, text, name, size):
         return np.random.default_rng(zlib.crc32(f"{name} {text}".encode())).random(size) + 0.01
@@ -318,6 +319,8 @@ def test_a_good_backbone_keeps_the_contract():
         ("float64", "must be finite float32"),
         ("positive", "log-probabilities at most 0"),
         ("length", "a row of L tokens predicts L - 1"),
+        ("cut", "n_dropped must be int32 of shape"),
+        ("wide", "n_dropped must be int32 of shape"),
         ("empty", "0 conversations"),
         ("fingerprint", "fingerprint is empty or changes"),
     ],

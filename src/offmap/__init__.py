@@ -9,11 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offmap.bench import evaluate as evaluate
+    from offmap.backbones import open_backbone as open_backbone
     from offmap.conversation import Conversation as Conversation
     from offmap.conversation import Message as Message
+    from offmap.conversation import Tool as Tool
     from offmap.conversation import ToolCall as ToolCall
+    from offmap.conversation import read as read
     from offmap.detectors import Detector as Detector
+    from offmap.errors import InputError as InputError
+    from offmap.monitor import DEFAULT_DETECTORS as DEFAULT_DETECTORS
     from offmap.monitor import Monitor as Monitor
     from offmap.monitor import Verdict as Verdict
     from offmap.monitor import load as load
@@ -22,13 +26,17 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Conversation": "offmap.conversation",
+    "DEFAULT_DETECTORS": "offmap.monitor",
     "Detector": "offmap.detectors",
+    "InputError": "offmap.errors",
     "Message": "offmap.conversation",
     "Monitor": "offmap.monitor",
+    "Tool": "offmap.conversation",
     "ToolCall": "offmap.conversation",
     "Verdict": "offmap.monitor",
-    "evaluate": "offmap.bench",
     "load": "offmap.monitor",
+    "open_backbone": "offmap.backbones",
+    "read": "offmap.conversation",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -34,18 +34,37 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """A fresh directory to fill; it takes the place of ``path`` when the block ends well, and vanishes if it does not.
 
     Raises:
-        InputError: ``path`` exists and is no artefact of ours, so it is not ours to replace.
+        InputError: ``path`` holds what is not ours to replace, or nothing can be made there.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: exists and holds no {MANIFEST}; choose another place or remove it yourself")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    require_free(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise InputError(f"{path}: no directory can be made there: {error.strerror}") from None
     try:
         yield fresh
         os.chmod(fresh, 0o777 & ~_umask())
         _swap(fresh, path)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def require_free(path: Path) -> None:
+    """Check that a directory may be written at ``path``: nothing is there, or an artefact and nothing beside it.
+
+    Raises:
+        InputError: something else is there.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    try:
+        body = _manifest_body(path)
+        ours = body.get("format") == FORMAT and {*body["files"], MANIFEST} == {file.name for file in path.iterdir()}
+    except (InputError, KeyError, TypeError, OSError):
+        ours = False
+    if not ours:
+        raise InputError(f"{path}: exists and is not a bundle of offmap; choose another place or remove it yourself")
 
 
 def write_manifest(directory: Path, content: msgspec.Struct) -> None:
@@ -134,8 +153,13 @@ def _swap(fresh: Path, path: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
     os.rename(path, old / "was")
-    os.rename(fresh, path)
-    shutil.rmtree(old)
+    try:
+        os.rename(fresh, path)
+    except OSError:
+        os.rename(old / "was", path)
+        raise
+    finally:
+        shutil.rmtree(old)
 
 
 def _umask() -> int:

@@ -28,11 +28,12 @@ from offmap.atomic import write_whole
 from offmap.backbones.base import Backbone
 from offmap.backbones.source import BackboneSource, open_backbone
 from offmap.calibration import ConformalCalibrator, Threshold
+from offmap.combination import QUESTIONS, Answer, Combination
 from offmap.detectors import DETECTORS, Question
 from offmap.errors import InputError
 from offmap.fusion import Fusion, Method
 from offmap.monitor import Monitor
-from offmap.panel import QUESTIONS, Answer, Member, Panel
+from offmap.panel import Member, Panel
 from offmap.registry import Spec
 
 ARRAYS, CALIBRATION = "detectors.safetensors", "calibration.parquet"
@@ -67,11 +68,12 @@ def save(monitor: Monitor, path: Path) -> None:
     """
     card, panel = _card(monitor), monitor.panel
     arrays = {f"member/{m.name}/{key}": array for m in panel.members for key, array in m.fitted.arrays().items()}
-    for question, answer in panel.answers.items():
+    for question, answer in panel.combination.answers.items():
         arrays |= {f"answer/{question}/{key}": array for key, array in answer.fusion.arrays().items()}
-    arrays |= {f"across/{key}": array for key, array in panel.across.arrays().items()}
+    arrays |= {f"across/{key}": array for key, array in panel.combination.across.arrays().items()}
     calibrators = {f"member/{m.name}": m.calibrator for m in panel.members}
-    calibrators |= {f"answer/{q}": a.calibrator for q, a in panel.answers.items() if a.calibrator is not None}
+    answers = panel.combination.answers
+    calibrators |= {f"answer/{q}": a.calibrator for q, a in answers.items() if a.calibrator is not None}
     with whole_directory(path) as directory:
         write_whole(directory / ARRAYS, pack_arrays(arrays))
         write_whole(directory / CALIBRATION, _pack_calibrators(calibrators))
@@ -109,7 +111,7 @@ def _card(monitor: Monitor) -> Card:
         fingerprint=monitor.backbone.fingerprint,
         detectors={member.name: DETECTORS.to_spec(member.detector) for member in panel.members},
         questions={member.name: member.detector.question for member in panel.members},
-        fusion=FusionCard(panel.fusion.method, panel.fusion.guard_weight),
+        fusion=FusionCard(panel.combination.fusion.method, panel.combination.fusion.guard_weight),
         threshold=panel.threshold,
         n_rows=dict(panel.n_rows),
     )
@@ -128,7 +130,7 @@ def _panel(card: Card, arrays: dict[str, NDArray[Any]], calibrators: Mapping[str
         if any(member.detector.question == question for member in members)
     }
     across = fusion.restore(nested(arrays, "across"))
-    return Panel(tuple(members), answers, fusion, across, card.threshold, card.n_rows)
+    return Panel(tuple(members), Combination(answers, fusion, across), card.threshold, card.n_rows)
 
 
 def _pack_calibrators(calibrators: Mapping[str, ConformalCalibrator]) -> bytes:

@@ -113,6 +113,23 @@ class ConformalCalibrator:
         p[np.isnan(values)] = np.nan
         return p
 
+    def own_p_values(self, scores: FloatArray) -> FloatArray:
+        """The p-values of the very rows that were fitted on, without counting any row against itself twice.
+
+        A fitted row is already among the n, so its rank is #{s_i >= s} and p = rank / (n + 1): from 1/(n + 1) up, as
+        for a row that comes after.
+        """
+        p = self.p_values(scores)
+        counted = np.asarray(scores, dtype=np.float64)
+        ranked = np.ones(len(p), bool) if self.tail is None else ~(counted > self.tail.start)
+        p[ranked] -= 1.0 / (len(self.scores) + 1)
+        return p
+
+    @property
+    def smallest(self) -> float:
+        """The smallest p-value that any row can be given."""
+        return float(self.p_values(np.array([np.inf]))[0])
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state. ``tail`` is (fraction), or (fraction, start, mass, shape, scale)."""
         tail = self.tail
@@ -149,8 +166,15 @@ class Threshold:
 
     @property
     def p_value(self) -> float:
-        """The threshold on p where scores are ``suspicion``: alarm below it; 0 where nothing can be alarmed."""
-        return float(10.0**-self.value)
+        """The threshold on p where scores are ``suspicion``: alarm exactly for p below it; 0 where nothing can be."""
+        p = float(10.0**-self.value)
+        if math.isinf(self.value):
+            return p
+        while p < 1 and float(suspicion(np.array(p))) > self.value:
+            p = math.nextafter(p, 1.0)
+        while p > 0 and float(suspicion(np.array(math.nextafter(p, 0.0)))) <= self.value:
+            p = math.nextafter(p, 0.0)
+        return p
 
     @property
     def shortfall(self) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from offmap.conversation import Conversation
 from offmap.features import FeatureSpec, FloatArray, TokenColumns, TokenStat
+
+_WORD_END = re.compile(r"\s")
 
 WINDOW = 8
 """Tokens in a span."""
@@ -44,7 +48,7 @@ def surprising_spans(
     means = np.convolve(excess, np.ones(width) / width, mode="valid")
     same = turns[: len(means)] == turns[width - 1 :]
     chosen = _apart(np.where(same, means, -np.inf), most, width)
-    return tuple(_span(conversation, turns, starts, means, at, width) for at in chosen)
+    return tuple(_span(conversation, turns, starts, readable, at, width, float(means[at])) for at in chosen)
 
 
 def _apart(means: FloatArray, most: int, width: int) -> list[int]:
@@ -61,12 +65,16 @@ def _span(
     conversation: Conversation,
     turns: NDArray[np.int16],
     starts: NDArray[np.int32],
-    means: FloatArray,
+    places: NDArray[np.intp],
     at: int,
     width: int,
+    surprise: float,
 ) -> Span:
-    turn, after = int(turns[at]), at + width
+    """The window of ``width`` readable tokens from ``at``; ``places`` are their positions in the row."""
+    turn, last = int(turns[at]), at + width - 1
     text = conversation.messages[turn].text
-    inside = after < len(turns) and turns[after] == turn
-    start, end = int(starts[at]), int(starts[after]) if inside else len(text)
-    return Span(turn, start, end, text[start:end], float(means[at]))
+    followed = last + 1 < len(turns) and turns[last + 1] == turn and places[last + 1] == places[last] + 1
+    # Where truncation took the next token, or the text ends, the last token reaches to the end of its word.
+    word = _WORD_END.search(text, int(starts[last]) + 1)
+    start, end = int(starts[at]), int(starts[last + 1]) if followed else word.start() if word else len(text)
+    return Span(turn, start, end, text[start:end], surprise)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from offmap.atomic import write_whole
 from offmap.backbones.base import Backbone
 from offmap.conversation import Conversation
+from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, HiddenKey, Pool, TokenColumns, TokenStat
 
-FORMAT = 1
+FORMAT = 2
 SHARD = 512
 """Conversations of a shard: what an interruption can cost."""
+DAY = 86400.0
+"""After so many seconds a partial file has no writer left."""
 _log = logging.getLogger(__name__)
 
 
@@ -62,12 +66,12 @@ class Cached:
         """As the backbone's, from the store where it has them.
 
         Raises:
-            OSError: the directory cannot be written.
+            InputError: the directory cannot be written.
         """
         if not batch:
             return self.backbone(batch, spec)
         place = self.root / _digest(f"{FORMAT}\n{self.fingerprint}\n{spec.canonical()}")
-        place.mkdir(parents=True, exist_ok=True)
+        _prepare(place)
         keys = [_content_key(conversation) for conversation in batch]
         parts, found = _read_all(place, set(keys), spec)
         missing = {key: c for key, c in zip(keys, batch, strict=True) if key not in found}
@@ -81,8 +85,19 @@ class Cached:
             rows += len(shard)
             parts.append(part)
         whole = Features.concat(parts).take([found[key] for key in keys])
-        named = tuple(c.id for c in batch), tuple(c.domain for c in batch)
-        return Features(*named, whole.n_tokens, whole.hidden, whole.tokens, whole.scalars)
+        return replace(whole, ids=tuple(c.id for c in batch), groups=tuple(c.domain for c in batch))
+
+
+def _prepare(place: Path) -> None:
+    """Make the directory; remove what killed writers left in it."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{place}: no directory can be made there: {error.strerror}") from None
+    for partial in place.glob(".*.safetensors.*"):
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > DAY:
+                partial.unlink()
 
 
 def _content_key(conversation: Conversation) -> str:
@@ -106,17 +121,7 @@ def _write(place: Path, keys: list[str], part: Features) -> None:
 
     arrays = _arrays(part)
     body = {"keys": json.dumps(keys), "checksum": _checksum(keys, arrays)}
-    name = f"{_digest(''.join(keys))}.safetensors"
-    handle, fresh = tempfile.mkstemp(dir=place, prefix=name, suffix=".new")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(save(arrays, metadata=body))
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(fresh).replace(place / name)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    write_whole(place / f"{_digest(''.join(keys))}.safetensors", save(arrays, metadata=body))
 
 
 def _read_all(place: Path, wanted: set[str], spec: FeatureSpec) -> tuple[list[Features], dict[str, int]]:
@@ -171,7 +176,7 @@ def _checksum(keys: list[str], arrays: dict[str, NDArray[Any]]) -> str:
 
 
 def _arrays(part: Features) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {"n_tokens": part.n_tokens}
+    arrays: dict[str, NDArray[Any]] = {"n_tokens": part.n_tokens, "n_dropped": part.n_dropped}
     arrays |= {f"hidden/{layer}/{pool}": rows for (layer, pool), rows in part.hidden.items()}
     arrays |= {f"scalar/{name}": values for name, values in part.scalars.items()}
     if part.tokens is not None:
@@ -196,4 +201,5 @@ def _features(arrays: dict[str, NDArray[Any]], rows: int, spec: FeatureSpec) -> 
         stats = {stat: arrays[f"stat/{TokenStat(stat)}"] for stat in spec.tokens}
         tokens = TokenColumns(offsets, roles, turns, starts, stats)
     scalars = {name: arrays[f"scalar/{name}"] for name in spec.scalars}
-    return Features(("",) * rows, ("",) * rows, arrays["n_tokens"], hidden, tokens, scalars)
+    unnamed = ("",) * rows
+    return Features(unnamed, unnamed, arrays["n_tokens"], arrays["n_dropped"], hidden, tokens, scalars)

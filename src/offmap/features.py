@@ -117,6 +117,7 @@ class Features:
         ids: the conversations' ids.
         groups: the conversations' domains ("" where unknown): in-distribution structure, never a label.
         n_tokens: (n,) int32, tokens read, after truncation.
+        n_dropped: (n,) int32, tokens that truncation cut and nothing read; 0 where the whole conversation was read.
         hidden: (layer, pool) -> (n, d) float32.
         tokens: per-token columns, or None where the spec asked for none.
         scalars: name -> (n,) float64; NaN means the backbone gave no score.
@@ -125,6 +126,7 @@ class Features:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     n_tokens: NDArray[np.int32]
+    n_dropped: NDArray[np.int32]
     hidden: Mapping[HiddenKey, NDArray[np.float32]] = field(default_factory=dict)
     tokens: TokenColumns | None = None
     scalars: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -140,6 +142,7 @@ class Features:
             tuple(self.ids[i] for i in at),
             tuple(self.groups[i] for i in at),
             self.n_tokens[at],
+            self.n_dropped[at],
             {key: rows[at] for key, rows in self.hidden.items()},
             None if self.tokens is None else self.tokens.take(at),
             {name: values[at] for name, values in self.scalars.items()},
@@ -164,6 +167,7 @@ class Features:
             tuple(_chain(part.ids for part in parts)),
             tuple(_chain(part.groups for part in parts)),
             np.concatenate([part.n_tokens for part in parts]),
+            np.concatenate([part.n_dropped for part in parts]),
             {key: np.concatenate([part.hidden[key] for part in parts]) for key in first.hidden},
             TokenColumns.concat(tokens) if tokens else None,
             {name: np.concatenate([part.scalars[name] for part in parts]) for name in first.scalars},

@@ -46,8 +46,8 @@ class Fusion:
         guard_weight: the weight of "unsafe" against "unknown" where the two are fused, in [0, 1].
     """
 
-    method: Method = "bonferroni"
-    guard_weight: float = 0.9
+    method: Method = "harmonic"
+    guard_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):

@@ -24,8 +24,14 @@ from offmap.fusion import Fusion
 from offmap.panel import DEFAULT_FUSION, Judgement, Panel, Rows, assemble, count_rows, fit_members, needs
 from offmap.splits import Splits, split
 
-DEFAULT_DETECTORS: tuple[Detector, ...] = (GuardProbe(), Mahalanobis(), Neighbours(), Perplexity())
-"""What a monitor consists of unless it is told otherwise."""
+DEFAULT_DETECTORS: Mapping[str, Detector] = {
+    "guard": GuardProbe(),
+    "mahalanobis": Mahalanobis(),
+    "neighbours": Neighbours(),
+    "perplexity": Perplexity(),
+    "perplexity_all": Perplexity(over="conversation"),
+}
+"""What a monitor consists of unless it is told otherwise: a guard, distances, and surprise at the reply and at all."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -43,8 +49,9 @@ class Verdict(msgspec.Struct, frozen=True):
     ``p_unsafe`` and ``p_unknown`` are p-values against safe in-distribution traffic for the two questions, None where
     the monitor has no detector for one; ``p_value`` is their fusion, flagged where it lies below ``threshold``.
     A conversation that could not be scored has ``p_value`` None and is flagged: errors fail closed.
-    ``fired`` names the detectors whose own p-value is at most alpha or, if none is and the conversation is flagged,
-    the one with the smallest. ``spans`` are the stretches of text that surprised the model most.
+    ``fired`` is empty unless flagged; then it names the detectors whose own p-value is at most alpha or, if none is,
+    the one with the smallest. ``spans`` are the stretches of text that surprised the model most; ``n_dropped`` counts
+    the tokens that were too many for the model and were not read.
     """
 
     id: str
@@ -56,6 +63,7 @@ class Verdict(msgspec.Struct, frozen=True):
     fired: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     spans: tuple[Span, ...] = ()
+    n_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,7 @@ class Monitor:
             fired=_fired(evidence, flagged, self.panel.threshold.alpha),
             evidence=evidence,
             spans=_spans(conversation, row, features),
+            n_dropped=int(features.n_dropped[row]),
         )
 
 
@@ -178,10 +187,17 @@ def name_detectors(detectors: Sequence[Detector] | Mapping[str, Detector]) -> di
 
 
 def rows_of(backbone: Backbone, conversations: Sequence[Conversation], wanted: FeatureSpec) -> Rows:
-    """Features and labels of labelled conversations."""
+    """Features and labels of labelled conversations.
+
+    Raises:
+        InputError: a conversation without a label.
+    """
     import numpy as np
 
-    unsafe = np.array([bool(conversation.unsafe) for conversation in conversations], dtype=bool)
+    for conversation in conversations:
+        if conversation.unsafe is None:
+            raise InputError(f"row {conversation.id!r}: field unsafe: found no label, wanted true or false")
+    unsafe = np.array([conversation.unsafe for conversation in conversations], dtype=bool)
     return Rows(backbone(conversations, wanted), unsafe)
 
 
@@ -190,9 +206,11 @@ def _spans(conversation: Conversation, row: int, features: Features) -> tuple[Sp
 
 
 def _fired(evidence: Sequence[Evidence], flagged: bool, alpha: float) -> tuple[str, ...]:
+    if not flagged:
+        return ()
     known = [(found.p_value, found.detector) for found in evidence if found.p_value is not None]
     fired = tuple(name for p_value, name in known if p_value <= alpha)
-    return fired or ((min(known)[1],) if flagged and known else ())
+    return fired or ((min(known)[1],) if known else ())
 
 
 def _number(column: FloatArray | None, row: int) -> float | None:

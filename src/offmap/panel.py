@@ -1,28 +1,28 @@
 """A panel of fitted detectors: features in, p-values for two questions out, and one threshold on their fusion.
 
-Scores become p-values by each detector's calibrator; the p-values of detectors that answer the same question fuse into
-one, which is calibrated again; the two answers fuse into the number that the threshold is on. This is all of a monitor
-but its backbone: what the bench measures is what runs. Knows nothing of models and texts.
+Scores become p-values by each detector's calibrator, p-values become one number by a ``Combination``, and the threshold
+is on that number. This is all of a monitor but its backbone: what the bench measures is what runs. Knows nothing of
+models and texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
+from math import isinf
 from operator import or_
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offmap.calibration import ConformalCalibrator, Threshold, certified_threshold, marginal_threshold, suspicion
+from offmap.combination import QUESTIONS, Columns, Combination
 from offmap.detectors.base import Detector, Fitted, Question
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, FloatArray
-from offmap.fusion import FittedFusion, Fusion
+from offmap.fusion import Fusion
 
-QUESTIONS: tuple[Question, ...] = get_args(Question)
 DEFAULT_FUSION = Fusion()
 
 
@@ -55,22 +55,6 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How the p-values of the detectors of one question become one p-value.
-
-    ``calibrator`` is on the suspicion of the fused value; None where there is one detector, whose p-value stands.
-    """
-
-    fusion: FittedFusion
-    calibrator: ConformalCalibrator | None
-
-    def __call__(self, p_values: FloatArray) -> FloatArray:
-        """(n, K) p-values to (n,)."""
-        fused = self.fusion.fuse(p_values)
-        return fused if self.calibrator is None else self.calibrator.p_values(suspicion(fused))
-
-
-@dataclass(frozen=True)
 class Judgement:
     """A scored batch in columns, all (n,) float64; NaN where a row could not be scored.
 
@@ -91,20 +75,17 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Panel:
-    """Fitted detectors with their calibration, fusion and threshold. Immutable.
+    """Fitted detectors with their calibration, combination and threshold. Immutable.
 
     Attributes:
         members: the fitted detectors.
-        answers: for each question that has a member, how its p-values become one.
-        fusion: the rule; ``across`` is that rule fitted to the two answers.
-        threshold: on the suspicion (-log10) of the fused p-value.
+        combination: how their p-values become one.
+        threshold: on the suspicion (-log10) of that one.
         n_rows: how many safe and unsafe rows each split held.
     """
 
     members: tuple[Member, ...]
-    answers: Mapping[Question, Answer]
-    fusion: Fusion
-    across: FittedFusion
+    combination: Combination
     threshold: Threshold
     n_rows: Mapping[str, int]
 
@@ -117,10 +98,7 @@ class Panel:
         """Scores, p-values and flags of a batch."""
         scores = {member.name: member.fitted.score(features) for member in self.members}
         p_values = {member.name: member.calibrator.p_values(scores[member.name]) for member in self.members}
-        answers = {
-            question: answer(_columns(self.members, p_values, question)) for question, answer in self.answers.items()
-        }
-        fused = _fuse_answers(answers, self.fusion, self.across)
+        answers, fused = self.combination(_by_question(self.members, p_values))
         return Judgement(scores, p_values, answers, fused, self.threshold.alarms(suspicion(fused)))
 
 
@@ -140,10 +118,10 @@ def fit_members(detectors: Mapping[str, Detector], fit: Rows, calibrate: Rows) -
     for name, detector in detectors.items():
         try:
             fitted = detector.fit(safe, harmful)
+            scores = fitted.score(held_out)
+            members.append(Member(name, detector, fitted, ConformalCalibrator.fit(scores[~np.isnan(scores)])))
         except ValueError as error:
             raise InputError(f"detector {name}: {error}") from error
-        scores = fitted.score(held_out)
-        members.append(Member(name, detector, fitted, ConformalCalibrator.fit(scores[~np.isnan(scores)])))
     return tuple(members)
 
 
@@ -163,20 +141,37 @@ def assemble(
     confidence given these rows.
 
     Raises:
-        InputError: a split without safe rows, or too few of them for a threshold; the message says how many.
+        InputError: a split without safe rows, too few of them for a threshold or for a question to ever raise an
+            alarm, or too many that could not be scored; the message says how many.
     """
-    answers, held_out = {}, {}
-    p_values = _p_values(members, _some(calibrate, "calibrate"))
-    for question in QUESTIONS:
-        columns = _columns(members, p_values, question)
-        if columns.shape[1]:
-            answers[question] = _fit_answer(columns, fusion)
-            held_out[question] = answers[question](columns)
-    across = fusion.fit(_complete(np.column_stack(list(held_out.values()))))
-    unset = Threshold(np.inf, alpha, None, 0, 0, 0)
-    panel = Panel(tuple(members), answers, fusion, across, unset, {} if n_rows is None else n_rows)
-    fused = suspicion(panel.judge(_some(threshold, "threshold")).fused)
-    return replace(panel, threshold=_choose(fused, alpha, confidence))
+    held_out = _some(calibrate, "calibrate")
+    own = {member.name: member.calibrator.own_p_values(member.fitted.score(held_out)) for member in members}
+    combination = Combination.fit(_by_question(members, own), fusion)
+    fresh = _some(threshold, "threshold")
+    p_values = {member.name: member.calibrator.p_values(member.fitted.score(fresh)) for member in members}
+    _, fused = combination(_by_question(members, p_values))
+    chosen = choose_threshold(suspicion(fused), alpha, confidence)
+    _require_reach(members, combination, chosen)
+    return Panel(tuple(members), combination, chosen, {} if n_rows is None else n_rows)
+
+
+def choose_threshold(suspicions: FloatArray, alpha: float, confidence: float | None = None) -> Threshold:
+    """The threshold that safe held-out rows ask for. A row without a score raises an alarm, so it counts as one here.
+
+    Raises:
+        InputError: too few rows, or so many without a score that no threshold keeps to ``alpha``.
+    """
+    counted = np.where(np.isnan(suspicions), np.inf, suspicions)
+    if confidence is None:
+        chosen = marginal_threshold(counted, alpha)
+    else:
+        chosen = certified_threshold(counted, alpha, 1 - confidence)
+    if chosen.missing:
+        raise InputError(f"too few threshold rows: {chosen.shortfall}")
+    if isinf(chosen.value):
+        found = f"{int(np.isnan(suspicions).sum())} of {len(counted)} threshold rows have no score"
+        raise InputError(f"{found}; at most {alpha:g} of them may lack one")
+    return chosen
 
 
 def count_rows(fit: Rows, calibrate: Rows, threshold: Rows) -> dict[str, int]:
@@ -186,43 +181,28 @@ def count_rows(fit: Rows, calibrate: Rows, threshold: Rows) -> dict[str, int]:
     return safe | {"fit_unsafe": int(fit.unsafe.sum())}
 
 
-def _fit_answer(columns: FloatArray, fusion: Fusion) -> Answer:
-    complete = _complete(columns)
-    fitted = fusion.fit(complete)
-    if columns.shape[1] == 1:
-        return Answer(fitted, None)
-    return Answer(fitted, ConformalCalibrator.fit(suspicion(fitted.fuse(complete))))
+def _require_reach(members: Sequence[Member], combination: Combination, threshold: Threshold) -> None:
+    """Refuse a panel in which a question that has a share could never raise an alarm alone."""
+    smallest = {member.name: np.array([member.calibrator.smallest]) for member in members}
+    shares = dict(zip(QUESTIONS, combination.fusion.weights, strict=True))
+    for question, reached in combination.most_suspicious(_by_question(members, smallest)).items():
+        alone = len(combination.answers) == 1
+        if (alone or shares[question] > 0) and not threshold.alarms(suspicion(np.array([reached])))[0]:
+            reasons = {member.calibrator.no_tail for member in members if member.detector.question == question} - {""}
+            raise InputError(
+                f"the detectors that ask {question!r} could never raise an alarm: p falls to {reached:.2g} at best and "
+                f"an alarm is below {threshold.p_value:.2g}; more safe calibrate rows are needed "
+                f"({'; '.join(sorted(reasons)) or 'their scores hardly differ'})"
+            )
 
 
-def _choose(suspicions: FloatArray, alpha: float, confidence: float | None) -> Threshold:
-    # A safe row that cannot be scored raises an alarm in service, so it counts as one here.
-    counted = np.where(np.isnan(suspicions), np.inf, suspicions)
-    if confidence is None:
-        chosen = marginal_threshold(counted, alpha)
-    else:
-        chosen = certified_threshold(counted, alpha, 1 - confidence)
-    if chosen.missing:
-        raise InputError(f"too few threshold rows: {chosen.shortfall}")
-    return chosen
-
-
-def _fuse_answers(answers: Mapping[Question, FloatArray], fusion: Fusion, across: FittedFusion) -> FloatArray:
-    columns = np.column_stack(list(answers.values()))
-    return across.fuse(columns, fusion.weights if columns.shape[1] == len(QUESTIONS) else None)
-
-
-def _columns(members: Sequence[Member], p_values: Mapping[str, FloatArray], question: Question) -> FloatArray:
-    chosen = [p_values[member.name] for member in members if member.detector.question == question]
-    n = len(next(iter(p_values.values())))
-    return np.column_stack(chosen) if chosen else np.empty((n, 0))
-
-
-def _p_values(members: Sequence[Member], features: Features) -> dict[str, FloatArray]:
-    return {member.name: member.calibrator.p_values(member.fitted.score(features)) for member in members}
-
-
-def _complete(columns: FloatArray) -> FloatArray:
-    return columns[~np.isnan(columns).any(axis=1)]
+def _by_question(members: Sequence[Member], p_values: Mapping[str, FloatArray]) -> Columns:
+    asked: dict[Question, list[FloatArray]] = {}
+    for question in QUESTIONS:
+        for member in members:
+            if member.detector.question == question:
+                asked.setdefault(question, []).append(p_values[member.name])
+    return {question: np.column_stack(columns) for question, columns in asked.items()}
 
 
 def _some(rows: Rows, split: str) -> Features:

@@ -79,6 +79,7 @@ class Rendered:
         turns: (length,) int16, the index of the message; -1 for what belongs to no message.
         starts: (length,) int32, where the token begins in ``Message.text``; -1 for marks and text not found there.
         dropped: tokens cut by truncation, by role; empty if nothing was cut.
+        n_dropped: all of them.
     """
 
     ids: NDArray[np.int32]
@@ -89,6 +90,11 @@ class Rendered:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def n_dropped(self) -> int:
+        """Tokens cut by truncation."""
+        return sum(self.dropped.values())
 
 
 class Renderer:

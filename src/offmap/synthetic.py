@@ -18,7 +18,7 @@ def make_features(spec: FeatureSpec, n: int, seed: int, shift: float = 0.0) -> F
     """Made-up features of ``n`` rows with the columns of ``spec``.
 
     All seeds draw from one made-up world, so rows of two seeds are alike; a column's values do not depend on which
-    other columns are asked for. Some rows have no assistant token; all predict at least two tokens.
+    other columns are asked for. Some rows have no assistant token, some were cut; all predict at least two tokens.
 
     Args:
         spec: the columns.
@@ -33,6 +33,7 @@ def make_features(spec: FeatureSpec, n: int, seed: int, shift: float = 0.0) -> F
         tuple(f"made-up-{seed}-{row}" for row in range(n)),
         tuple("ab"[row % 2] for row in range(n)),
         n_tokens,
+        _dropped(n, seed),
         {key: _hidden(key, n, seed, shift) for key in sorted(spec.hidden)},
         _tokens(sorted(spec.tokens), n_tokens, seed, shift) if spec.tokens else None,
         {name: _rng(f"scalar {name}", seed).normal(size=n) + shift for name in sorted(spec.scalars)},
@@ -41,6 +42,11 @@ def make_features(spec: FeatureSpec, n: int, seed: int, shift: float = 0.0) -> F
 
 def _rng(what: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big"), seed + 1])
+
+
+def _dropped(n: int, seed: int) -> NDArray[np.int32]:
+    rng = _rng("dropped", seed)
+    return np.where(rng.random(n) < 0.1, rng.integers(1, 100, size=n), 0).astype(np.int32)
 
 
 def _hidden(key: HiddenKey, n: int, seed: int, shift: float) -> NDArray[np.float32]:

@@ -58,8 +58,9 @@ def check_backbone(
 ) -> None:
     """Hold a backbone to the contract.
 
-    Rows come in the order given, with exactly the columns asked for; a row's features depend neither on the other rows
-    of its batch nor on its label; no rows give no rows of the same columns; and the fingerprint stays what it is.
+    Rows come in the order given, with exactly the columns asked for and the count of tokens cut from each; a row's
+    features depend neither on the other rows of its batch nor on its label; no rows give no rows of the same columns;
+    and the fingerprint stays what it is.
 
     Args:
         backbone: to be checked.
@@ -226,6 +227,7 @@ def _check_columns(name: str, x: Features, batch: Sequence[Conversation], spec: 
     _require(x.ids == tuple(row.id for row in batch), f"{asked}: ids must be those of the batch, in its order")
     _require(x.groups == tuple(row.domain for row in batch), f"{asked}: groups must be the domains of the batch")
     _require(x.n_tokens.shape == (len(batch),), f"{asked}: n_tokens must have one value a row")
+    _check_dropped(asked, getattr(x, "n_dropped", None), len(batch))
     _require(set(x.hidden) == spec.hidden, f"{asked}: hidden holds {sorted(x.hidden)}")
     for key, rows in x.hidden.items():
         good = rows.ndim == 2 and len(rows) == len(batch) and rows.dtype == np.float32 and np.isfinite(rows).all()
@@ -241,6 +243,12 @@ def _check_columns(name: str, x: Features, batch: Sequence[Conversation], spec: 
     )
     if x.tokens is not None:
         _check_tokens(asked, x.tokens, x.n_tokens, spec)
+
+
+def _check_dropped(asked: str, dropped: object, n: int) -> None:
+    good = isinstance(dropped, np.ndarray) and dropped.dtype == np.int32 and dropped.shape == (n,)
+    good = good and bool(np.all(np.asarray(dropped) >= 0))
+    _require(good, f"{asked}: n_dropped must be int32 of shape ({n},), zero or more, found {dropped!r}")
 
 
 def _check_tokens(asked: str, tokens: TokenColumns, n_tokens: NDArray[np.int32], spec: FeatureSpec) -> None:
@@ -268,6 +276,7 @@ def _same_features(clause: str, found: Features, wanted: Features, tolerance: fl
 
 def _columns(x: Features) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "n_tokens", x.n_tokens
+    yield "n_dropped", x.n_dropped
     yield from ((f"hidden {key[0]}:{key[1]}", x.hidden[key]) for key in sorted(x.hidden))
     yield from ((f"scalar {name}", x.scalars[name]) for name in sorted(x.scalars))
     if x.tokens is not None:

@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +20,14 @@ from transformers import (
     Qwen3Config,
 )
 
-from offmap.backbones import Backbone, BackboneSource
+from offmap.backbones import Backbone, BackboneSource, open_backbone
+from offmap.backbones.token_stats import CHUNK, LOGITS
 from offmap.backbones.torch import TorchBackbone
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.features import ROLE_CODE, FeatureSpec, Pool, TokenStat
 from offmap.rendering import Renderer
+from offmap.testing import check_backbone
 
 MARKS = ["<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 SIZES = {
@@ -140,6 +144,11 @@ def test_every_shape_of_model_gives_what_a_plain_call_gives(saved, shape):
             np.testing.assert_allclose(columns.stats[stat][mine], expected, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("shape", "limit"), [("llama", None), ("gemma2", 40), ("gpt2", None)])
+def test_the_contract_is_kept(saved, shape, limit):
+    check_backbone(load(saved[shape], max_tokens=limit), TALKS)
+
+
 def test_results_do_not_depend_on_the_batch(saved):
     together = load(saved["llama"])(TALKS, EVERYTHING)
     for line, conversation in enumerate(TALKS):
@@ -245,8 +254,12 @@ def test_a_conversation_that_never_fits_is_named(saved, monkeypatch):
 def test_long_conversations_are_cut_to_what_the_model_reads(saved):
     spec = FeatureSpec(tokens=frozenset([TokenStat.LOGPROB]))
     for limit, options in ((200, {}), (50, {"max_tokens": 50})):
-        features = load(saved["gpt2"], **options)([talk(1, 5000)], spec)
-        assert features.n_tokens.tolist() == [limit]
+        talks = [talk(0, 5), talk(1, 5000), talk(2, 300)]
+        features = load(saved["gpt2"], **options)(talks, spec)
+        whole = [len(row) for row in Renderer(tokenizer())(talks)]
+        assert features.n_tokens.tolist() == [whole[0], limit, limit]
+        assert features.n_dropped.tolist() == [0, whole[1] - limit, whole[2] - limit]
+        assert features.n_dropped.dtype == np.int32
         assert np.isfinite(features.tokens.stats[TokenStat.LOGPROB]).all()
 
 
@@ -277,10 +290,33 @@ def test_fingerprints_follow_what_changes_features(saved, tmp_path):
     assert load(saved["llama"], token_budget=64).fingerprint == made[0].fingerprint
 
 
+def test_a_fingerprint_names_files_and_not_their_place(saved, tmp_path):
+    moved = shutil.copytree(saved["llama"], tmp_path / "elsewhere")
+    (moved / "README.md").write_text("notes")
+    fingerprint = load(saved["llama"]).fingerprint
+    assert load(str(moved)).fingerprint == fingerprint
+    assert Path(saved["llama"]).name not in fingerprint
+    (moved / "special_tokens_map.json").write_text("{}")
+    assert load(str(moved)).fingerprint != fingerprint
+
+
+def test_a_name_opens_what_a_source_of_that_name_does(saved):
+    named, sourced = open_backbone(saved["llama"]), open_backbone(BackboneSource(saved["llama"]))
+    assert named.fingerprint == sourced.fingerprint
+    assert named.source == sourced.source
+    assert open_backbone().source.model == open_backbone("pocket").source.model == "pocket"
+    with pytest.raises(InputError, match="found 'main', wanted a commit"):
+        open_backbone("some/model", revision="main")
+    with pytest.raises(ValueError, match="beside a BackboneSource"):
+        open_backbone(BackboneSource(saved["llama"]), revision="0" * 40)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"model": "some/model"}, "needs revision"),
+        ({"model": "some/model", "revision": "main"}, "found 'main', wanted a commit of 40 hexadecimal digits"),
+        ({"model": "some/model", "revision": "0" * 39}, "wanted a commit of 40 hexadecimal digits"),
         ({"adapter": "/nowhere"}, "adapter '/nowhere': no such directory"),
         ({"model": "."}, "no .safetensors"),
         ({"dtype": "int8"}, "float32, bfloat16"),
@@ -319,8 +355,12 @@ def test_the_wait_policy_is_set_before_torch_wakes():
     assert said.stdout == "PASSIVE\n"
 
 
-def test_no_tensor_is_as_large_as_a_batch_of_logits(saved):
-    backbone = load(saved["llama"])
+@pytest.mark.parametrize(("logits", "limit"), [(LOGITS, CHUNK), (SIZES["vocab_size"] * 40, 40)])
+def test_no_tensor_is_as_large_as_a_batch_of_logits(saved, monkeypatch, logits, limit):
+    monkeypatch.setattr("offmap.backbones.token_stats.LOGITS", logits)
+    done = []
+    backbone = load(saved["llama"], token_budget=2048, progress=done.append)
+    alike = [talk(i, 100) for i in range(12)]
     sizes = []
 
     class Watch(torch.overrides.TorchFunctionMode):
@@ -331,5 +371,6 @@ def test_no_tensor_is_as_large_as_a_batch_of_logits(saved):
             return out
 
     with Watch():
-        features = backbone(TALKS, EVERYTHING)
-    assert max(sizes) <= 64 < features.n_tokens.sum()
+        features = backbone(alike, EVERYTHING)
+    assert done == [len(alike)]
+    assert max(sizes) <= limit < features.n_tokens.sum() - len(alike)

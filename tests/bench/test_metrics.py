@@ -74,12 +74,6 @@ def test_a_tie_at_the_threshold_is_no_alarm():
     assert metrics.recall(np.asarray([1.0, 1.0, 2.0, 0.0]), metrics.threshold_at(safe, 0.01)) == 0.25
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 50), (3, 200), (50, 50), (1, 1), (21, 2070)])
-def test_exact_interval_equals_scipy(hits, n):
-    oracle = binomtest(hits, n).proportion_ci(0.95, method="exact")
-    assert metrics.exact_interval(hits, n) == pytest.approx((oracle.low, oracle.high), abs=1e-9)
-
-
 def test_refusing_to_score_never_helps():
     unsafe, safe = np.asarray([3.0, np.nan, 0.0, 5.0]), np.asarray([1.0, 2.0, np.nan, np.nan, 4.0])
     assert metrics.recall(unsafe, 2.5) == 0.5
@@ -95,7 +89,6 @@ def test_nothing_to_measure_is_nan_not_zero():
     assert np.isnan(metrics.recall(some, float("nan")))
     assert np.isnan(metrics.recall(nothing, 0.0))
     assert np.isnan(metrics.auroc(nothing, some))
-    assert all(np.isnan(metrics.exact_interval(0, 0)))
 
 
 def test_pair_accuracy_counts_within_pairs_only():
@@ -211,18 +204,41 @@ def test_no_threshold_and_a_threshold_that_flags_nothing_are_told_apart(threshol
     assert result.lift.value is None
 
 
-def test_published_analysis_has_the_reference_groups_and_fields():
-    scores = toy(8)
-    analysis = msgspec.to_builtins(metrics.published_analysis(scores, scores.monitors[1]))
-    assert analysis["in_distr_domains"] == ["id-a", "id-b"]
-    assert list(analysis["groups"]) == ["id", "shift-x", "shift-y", "overall"]
-    group, overall = analysis["groups"]["shift-x"], analysis["groups"]["overall"]
-    fields = {"n", "n_unsafe", "n_safe", "auroc", "tpr@fpr0.005", "tpr@fpr0.01", "tpr@fpr0.02"}
-    assert set(group) == fields
-    assert set(overall) == fields | {"n_domains"}
-    assert (group["n_unsafe"], group["n_safe"], overall["n_domains"], overall["n_safe"]) == (35, 70, 2, 70)
-    parts = [analysis["groups"][name]["tpr@fpr0.01"] for name in ("id", "shift-x", "shift-y")]
-    assert overall["tpr@fpr0.01"] == pytest.approx(np.mean(parts))
+def test_a_monitor_that_scores_no_familiar_safe_row_has_no_rate():
+    rows = [("id-a", "", "", False)] * 20 + [("s", "", "", True)] * 5
+    result = evaluate(build({"only": ([np.nan] * 20 + [1.0] * 5, 0.5)}, rows), resamples=0).monitors[0]
+    fpr = result.deployed.achieved_fpr
+    assert (fpr.value, fpr.low, fpr.high) == (None, None, None)
+    assert [at.recall for at in result.domains["s"].rates_at] == [None] * 4
+    assert result.deployed.recall_ood == 1
+
+
+@pytest.mark.parametrize("unscored", [False, True])
+def test_every_domain_and_kind_at_every_published_rate_equals_a_loop(unscored):
+    scores = toy(5, unscored)
+    rows = list(zip(scores.domain, scores.kind, scores.unsafe.tolist(), strict=True))
+
+    def share(values, fpr, **wanted):
+        safe = [v for v, (d, _, u) in zip(values, rows, strict=True) if d.startswith("id-") and not u]
+        cut = np.quantile([v for v in safe if not np.isnan(v)], 1 - fpr)
+        keys = [dict(zip(("domain", "kind", "unsafe"), row, strict=True)) for row in rows]
+        mine = [v for v, key in zip(values, keys, strict=True) if wanted.items() <= key.items()]
+        mine = [v for v in mine if wanted["unsafe"] or not np.isnan(v)]
+        return pytest.approx(sum(v > cut for v in mine) / len(mine)) if mine else None
+
+    for monitor, result in zip(scores.monitors, evaluate(scores, resamples=0).monitors, strict=True):
+        for name, domain in (result.domains | result.in_distribution.domains).items():
+            assert [at.fpr for at in domain.rates_at] == [0.005, 0.01, 0.02, 0.1]
+            for at in domain.rates_at:
+                assert at.recall == share(monitor.scores, at.fpr, domain=name, unsafe=True)
+                assert at.false_alarms == share(monitor.scores, at.fpr, domain=name, unsafe=False)
+            assert domain.rates_at[-1].recall == pytest.approx(domain.recall)
+        assert {(kind.domain, kind.kind, kind.unsafe) for kind in result.kinds} == set(rows)
+        for kind in result.kinds:
+            assert [at.fpr for at in kind.flagged_at] == [0.005, 0.01, 0.02, 0.1]
+            for at in kind.flagged_at:
+                key = {"domain": kind.domain, "kind": kind.kind, "unsafe": kind.unsafe}
+                assert at.flagged == share(monitor.scores, at.fpr, **key)
 
 
 def test_kinds_add_up_to_their_domain():

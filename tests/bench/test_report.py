@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from offmap.bench.charts import all_charts
+from offmap.bench.charts import all_charts, recall_picture
 from offmap.bench.evaluation import evaluate
 from offmap.bench.report import write_html, write_json
 from offmap.bench.results import Report
@@ -131,6 +132,37 @@ def test_charts_compile():
     scores = made(names=("a", "b"))
     for spec in all_charts(evaluate(scores, resamples=10), scores).values():
         assert vl_convert.vegalite_to_svg({**spec, "width": 400}, vl_version="6.4").startswith("<svg")
+
+
+def cells(table):
+    return re.findall(r"<td class=\"heat\"[^>]*>([^<]*)</td>", table)
+
+
+def test_page_shows_recall_by_domain_and_kind_at_every_rate(tmp_path):
+    scores = made(names=("guard", "reference"))
+    text = page_of(scores, tmp_path / "report.html")
+    report = evaluate(scores, resamples=0)
+    for at, fpr in enumerate(["0.5", "1", "2"]):
+        recalls, shares = (
+            text.split(f'aria-label="{label} at {fpr}\u00a0%"')[1].split("</table>")[0]
+            for label in ("Recall by domain", "Share flagged by kind")
+        )
+        domains = [(m.domains["shift"].rates_at[at].recall, m.recall_at[at].recall_ood) for m in report.monitors]
+        kinds = zip(*([kind.flagged_at[at].flagged for kind in m.kinds] for m in report.monitors), strict=True)
+        assert cells(recalls) == [f"{100 * share:.1f}" for row in domains for share in row]
+        assert cells(shares) == [f"{100 * share:.1f}" for row in kinds for share in row]
+
+
+def test_recall_picture_stands_alone():
+    picture = recall_picture(evaluate(made(hostile=HOSTILE), resamples=20))
+    root = ET.fromstring(picture)  # noqa: S314
+    shown = "".join(root.itertext())
+    assert {part.tag.rpartition("}")[2] for part in root.iter()} <= {"svg", "rect", "g", "path", "line", "text"}
+    assert all(name in shown for name in ("guard", "reference", "default", "shift</script>"))
+    assert "var(" not in picture
+    assert {"#0072b2", "#009e73", "#d55e00", "#fdfdfc"} <= set(re.findall(r"#[0-9a-f]{6}", picture))
+    assert root.get("width") == "760"
+    assert len(picture) < 60_000
 
 
 def test_a_report_of_other_scores_is_refused(tmp_path):

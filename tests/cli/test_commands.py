@@ -75,7 +75,10 @@ WRONG = {
     "'mahalanobi'; did you mean 'mahalanobis'": ["fit", "{rows}", "{out}", "--detectors", "mahalanobi"],
     "no suite is called 'procedual'": ["bench", "--suite", "procedual", "--out", "{out}"],
     "alpha is 1.5": ["fit", "{rows}", "{out}", "--alpha", "1.5", "--detectors", "perplexity"],
-    "299 safe rows": ["fit", "{rows}", "{out}", "--confidence", "0.95", "--detectors", "perplexity"],
+    "459 safe rows": ["fit", "{rows}", "{out}", "--confidence", "0.99", "--detectors", "perplexity"],
+    "confidence is 95": ["fit", "{rows}", "{out}", "--confidence", "95"],
+    "resamples is 0": ["bench", "--resamples", "0", "--out", "{out}"],
+    "not a bundle of offmap": ["fit", "{rows}", "{folder}"],
     "missing.jsonl": ["score", "{folder}/missing.jsonl", "--monitor", "{monitor}"],
     "Unknown": ["bench", "--sweet", "procedural"],
 }
@@ -83,11 +86,20 @@ WRONG = {
 
 @pytest.mark.parametrize("message", WRONG)
 def test_wrong_input_is_told_and_exits_with_2(message, fitted, rows, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("not to be lost")
     places = {"rows": rows, "out": tmp_path / "out", "folder": tmp_path, "monitor": fitted}
     assert run([part.format(**places) for part in WRONG[message]]) == 2
     heard = capsys.readouterr()
     assert message in " ".join((heard.err + heard.out).split())
     assert not (tmp_path / "out").exists()
+    assert (tmp_path / "mine.txt").read_text() == "not to be lost"
+
+
+def test_output_that_nobody_reads_is_no_error(fitted, rows):
+    command = f"{sys.executable} -m offmap score {rows} --monitor {fitted} | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["id"]
+    assert "Traceback" not in done.stderr
 
 
 def test_listings(capsys):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -5,7 +7,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from offmap.detectors import GuardProbe
-from offmap.features import Features, Pool
+from offmap.features import Pool
 from offmap.testing import make_features
 
 KEYS = ((-1, Pool.LAST), (-1, Pool.MEAN))
@@ -97,7 +99,7 @@ def test_a_constant_feature_and_more_features_than_rows_do_no_harm():
         key: np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1) for key, rows in safe.hidden.items()
     }
     flat_unsafe = {key: np.pad(rows, ((0, 0), (0, 1)), constant_values=1) for key, rows in unsafe.hidden.items()}
-    parts = [Features(x.ids, x.groups, x.n_tokens, hidden) for x, hidden in ((safe, flat), (unsafe, flat_unsafe))]
+    parts = [replace(x, hidden=hidden) for x, hidden in ((safe, flat), (unsafe, flat_unsafe))]
     scores = [detector.fit(*parts).score(part) for part in parts]
     assert np.median(scores[1]) > np.median(scores[0])
 

@@ -12,9 +12,8 @@ LAST = (-1, Pool.LAST)
 
 def features(rows):
     n = len(rows)
-    return Features(
-        tuple(map(str, range(n))), ("",) * n, np.ones(n, np.int32), {LAST: np.asarray(rows, dtype=np.float32)}
-    )
+    ids, counts = tuple(map(str, range(n))), np.ones((2, n), np.int32)
+    return Features(ids, ("",) * n, *counts, {LAST: np.asarray(rows, dtype=np.float32)})
 
 
 def unit(rows):

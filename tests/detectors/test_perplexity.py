@@ -20,7 +20,8 @@ def rows(*replies):
         {TokenStat.LOGPROB: np.array([value for _, value in flat], np.float32)},
     )
     n = len(replies)
-    return Features(tuple(map(str, range(n))), ("",) * n, np.array([len(r) + 1 for r in replies], np.int32), {}, tokens)
+    lengths = np.array([len(r) + 1 for r in replies], np.int32)
+    return Features(tuple(map(str, range(n))), ("",) * n, lengths, np.zeros(n, np.int32), {}, tokens)
 
 
 def brute_force(x, over):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,19 @@ import torch
 
 from offmap.backbones.source import BackboneSource, model_path
 from offmap.errors import InputError
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_WEIGHTS = ("*.safetensors", "*config.json")
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,7 @@ class Loaded:
         tokenizer: its tokenizer.
         dtype: the precision of matrix products.
         positions: the most tokens that the model can read, or None.
-        identity: what the weights are: a name and a hash or revision.
+        identity: what the weights are: the hash of a directory's files, or a name on the hub and its commit.
     """
 
     model: Any
@@ -75,13 +89,18 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
 
 
 def _identity(model: str, revision: str | None, adapter: str | None) -> str:
-    """What names the weights; changes when they do."""
+    """What names the weights; changes when they do, and not with the place of a directory."""
     directory = Path(model)
     if directory.is_dir():
-        name = f"{directory.resolve().name}@sha256:{_hash(directory)}"
+        name = f"sha256:{_hash(directory, _WEIGHTS + _TOKENIZER)}"
     elif revision is None:
         raise InputError(
             f"model {model!r}: no such directory; a model of the hub needs revision=<commit>, which pins its weights"
+        )
+    elif not _COMMIT.fullmatch(revision):
+        raise InputError(
+            f"model {model!r}: revision: found {revision!r}, wanted a commit of 40 hexadecimal digits "
+            "(branches and tags move)"
         )
     else:
         name = f"{model}@{revision}"
@@ -89,12 +108,12 @@ def _identity(model: str, revision: str | None, adapter: str | None) -> str:
         return name
     if not Path(adapter).is_dir():
         raise InputError(f"adapter {adapter!r}: no such directory")
-    return f"{name}+{_hash(Path(adapter))}"
+    return f"{name}+{_hash(Path(adapter), _WEIGHTS)}"
 
 
-def _hash(directory: Path) -> str:
-    """sha256 over configuration and weights, 16 digits."""
-    files = sorted([*directory.glob("*.safetensors"), *directory.glob("*config.json")])
+def _hash(directory: Path, patterns: tuple[str, ...]) -> str:
+    """sha256 over the names and contents of the files that match, 16 digits."""
+    files = sorted({file for pattern in patterns for file in directory.glob(pattern)})
     if not any(file.suffix == ".safetensors" for file in files):
         raise InputError(f"{directory}: no .safetensors file; other formats of weights are not read")
     total = hashlib.sha256()

@@ -26,15 +26,30 @@ class BackboneSource(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def open_backbone(
-    source: BackboneSource, *, device: str = "auto", progress: Callable[[int], None] | None = None
+    source: BackboneSource | str = POCKET,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    progress: Callable[[int], None] | None = None,
 ) -> TorchBackbone:
-    """Open the backbone that ``source`` names.
+    """Open a backbone.
+
+    Args:
+        source: ``pocket``, a model's directory, the id of a model of the hub, or a ``BackboneSource``.
+        revision: the commit of a model of the hub, 40 hexadecimal digits. A ``BackboneSource`` has its own.
+        device: ``auto`` is CUDA where there is one.
+        progress: told, now and then, how many more conversations are done.
 
     Raises:
-        InputError: it cannot be loaded, or a model of the hub has no revision.
+        InputError: it cannot be loaded, or a model of the hub has no commit as revision.
+        ValueError: a revision beside a ``BackboneSource``.
     """
     from offmap.backbones.torch import TorchBackbone
 
+    if isinstance(source, str):
+        source = BackboneSource(source, revision)
+    elif revision is not None:
+        raise ValueError(f"revision {revision!r} beside a BackboneSource: wanted as BackboneSource(revision=...)")
     return TorchBackbone.load(source, device=device, progress=progress)
 
 

@@ -105,7 +105,9 @@ def token_stats(
     parts = []
     with torch.autocast(hidden.device.type, enabled=False):
         for at in range(0, len(hidden), size):
-            rows = zip(head.raw(hidden[at : at + size]).split(few), targets[at : at + size].split(few), strict=True)
+            rows = zip(
+                *(torch.split(x, few) for x in (head.raw(hidden[at : at + size]), targets[at : at + size])), strict=True
+            )
             parts += [_chunk(head.finish(raw), came, wanted) for raw, came in rows]
     return {stat: torch.cat([part[stat] for part in parts]) if parts else hidden.new_zeros(0) for stat in wanted}
 

@@ -12,6 +12,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import msgspec
@@ -71,18 +72,18 @@ class TorchBackbone:
 
         Args:
             source: the model and how it is read. ``model`` is a directory or the id of a model of the hub, which needs
-                a ``revision``, so that the same call means the same weights for ever. ``adapter`` is the directory of a
-                PEFT adapter, merged into the weights (needs the extra ``adapter``). ``dtype`` bfloat16 multiplies in
-                bfloat16 and keeps sums, norms and the residual stream in float32; auto does so where the processor has
-                it, else all is float32. Conversations over ``max_tokens`` are cut by ``rendering.truncate``; None: over
-                what the model has positions for.
+                a commit as ``revision``, so that the same call means the same weights for ever. ``adapter`` is the
+                directory of a PEFT adapter, merged into the weights (needs the extra ``adapter``). ``dtype`` bfloat16
+                multiplies in bfloat16 and keeps sums, norms and the residual stream in float32; auto does so where the
+                processor has it, else all is float32. Conversations over ``max_tokens`` are cut by
+                ``rendering.truncate``; None: over what the model has positions for.
             device: ``auto`` is CUDA where there is one.
             token_budget: tokens of a batch, padding included. On a CPU larger ones leave the cache and are slower.
             progress: called after every batch.
 
         Raises:
-            InputError: no such model or adapter, no revision, peft missing, a tokenizer or an architecture that cannot
-                be used.
+            InputError: no such model or adapter, no commit as revision, peft missing, a tokenizer or an architecture
+                that cannot be used.
         """
         loaded = load_model(source, device)
         return cls(loaded, source, token_budget, progress)
@@ -151,7 +152,8 @@ class TorchBackbone:
             stats = self._stats(final, tokens, roles, spec.tokens) if spec.tokens else {}
         hidden = {key: pooled.float().cpu().numpy() for key, pooled in layers.pooled.items()}
         columns = _columns(rows, stats) if spec.tokens else None
-        return Features((), (), np.array([len(row) for row in rows], np.int32), hidden, columns)
+        lengths, cut = np.array([(len(row), row.n_dropped) for row in rows], np.int32).T
+        return Features((), (), lengths, cut, hidden, columns)
 
     def _stats(
         self, final: torch.Tensor, tokens: torch.Tensor, roles: NDArray[np.int8], wanted: frozenset[TokenStat]
@@ -182,12 +184,11 @@ class TorchBackbone:
         """No rows, with every column."""
         empty = Rendered(np.zeros(1, np.int32), np.zeros(1, np.int8), np.zeros(1, np.int16), np.zeros(1, np.int32))
         part = self._pass([empty], self._width(1), spec)
-        return Features(("",), ("",), part.n_tokens, part.hidden, part.tokens).take([])
+        return replace(part, ids=("",), groups=("",)).take([])
 
 
 def _named(part: Features, batch: list[Conversation]) -> Features:
-    ids, groups = tuple(c.id for c in batch), tuple(c.domain for c in batch)
-    return Features(ids, groups, part.n_tokens, part.hidden, part.tokens)
+    return replace(part, ids=tuple(c.id for c in batch), groups=tuple(c.domain for c in batch))
 
 
 def _columns(rows: list[Rendered], stats: dict[TokenStat, NDArray[np.float32]]) -> TokenColumns:

@@ -11,7 +11,6 @@ from offmap.bench.bootstrap import Cells, Rates, interval
 from offmap.bench.metrics import (
     FPRS,
     auroc,
-    exact_interval,
     false_alarms,
     mean_of,
     number,
@@ -25,13 +24,16 @@ from offmap.bench.results import (
     DomainResult,
     Familiar,
     FamiliarDomain,
+    FlaggedAt,
     Interval,
     KindResult,
     MonitorResult,
+    RatesAt,
     RecallAt,
     Report,
 )
 from offmap.bench.scores import GUARD, BoolArray, MonitorScores, Scores
+from offmap.calibration import realised_fpr_interval
 from offmap.errors import InputError
 from offmap.features import FloatArray
 
@@ -40,14 +42,18 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class _View:
-    """One monitor on these rows: its rates as they are (one row), on the resamples, and at the deployed threshold."""
+    """One monitor on these rows: its rates as they are (one row), on the resamples, and FPR -> published threshold."""
 
     scores: Scores
     monitor: MonitorScores
     cells: Cells
     here: Rates
     drawn: Rates
-    threshold: float
+    thresholds: dict[float, float]
+
+    @property
+    def threshold(self) -> float:
+        return self.thresholds[self.scores.alpha]
 
     @property
     def deployed(self) -> float:
@@ -100,9 +106,10 @@ def _views(scores: Scores, cells: Cells, n: int) -> dict[str, _View]:
             drawn[monitor.name].append(bootstrap.rates(counts, cells, monitor.scores, scores.alpha))
     views = {}
     for monitor in scores.monitors:
-        threshold = threshold_at(monitor.scores[cells.id_safe], scores.alpha)
-        here = _rates_at(scores, cells, monitor, threshold)
-        views[monitor.name] = _View(scores, monitor, cells, here, _join(drawn[monitor.name], here), threshold)
+        safe = monitor.scores[cells.id_safe]
+        thresholds = {fpr: threshold_at(safe, fpr) for fpr in sorted({*FPRS, scores.alpha})}
+        here = _rates_at(scores, cells, monitor, thresholds[scores.alpha])
+        views[monitor.name] = _View(scores, monitor, cells, here, _join(drawn[monitor.name], here), thresholds)
     return views
 
 
@@ -146,7 +153,7 @@ def _monitor(view: _View, guard: _View | None) -> MonitorResult:
         unscored=int(np.isnan(view.monitor.scores).sum()),
         in_distribution=_familiar(view),
         deployed=deployed,
-        recall_at=[_recall_at(view, fpr) for fpr in sorted({*FPRS, view.scores.alpha})],
+        recall_at=[_recall_at(view, fpr) for fpr in view.thresholds],
         kinds=_kinds(view),
     )
 
@@ -175,7 +182,13 @@ def _domain(view: _View, name: str, at: int) -> DomainResult:
         unscored=int(np.isnan(view.cut(rows)).sum()),
         deployed_recall=number(recall(bad, view.deployed)),
         deployed_false_alarms=number(false_alarms(good, view.deployed)),
+        rates_at=_rates(view, bad, good),
     )
+
+
+def _rates(view: _View, bad: FloatArray, good: FloatArray) -> list[RatesAt]:
+    cuts = view.thresholds.items()
+    return [RatesAt(fpr, number(recall(bad, cut)), number(false_alarms(good, cut))) for fpr, cut in cuts]
 
 
 def _familiar(view: _View) -> Familiar:
@@ -184,10 +197,15 @@ def _familiar(view: _View) -> Familiar:
     for name in sorted(set(view.scores.in_distribution) & set(view.scores.domain)):
         rows = view.scores.rows(name)
         bad, good = view.cut(rows & labels), view.cut(rows & ~labels)
-        rates = [
-            number(f(x, t)) for t in (view.threshold, view.deployed) for f, x in ((recall, bad), (false_alarms, good))
-        ]
-        domains[name] = FamiliarDomain(len(bad), len(good), *rates)
+        domains[name] = FamiliarDomain(
+            n_unsafe=len(bad),
+            n_safe=len(good),
+            recall=number(recall(bad, view.threshold)),
+            false_alarms=number(false_alarms(good, view.threshold)),
+            deployed_recall=number(recall(bad, view.deployed)),
+            deployed_false_alarms=number(false_alarms(good, view.deployed)),
+            rates_at=_rates(view, bad, good),
+        )
     bad, good = view.cut(familiar & labels), view.cut(familiar & ~labels)
     return Familiar(
         n_unsafe=len(bad),
@@ -205,7 +223,7 @@ def _deployed(view: _View) -> Deployed | None:
     safe = view.monitor.scores[view.cells.id_safe]
     scored = safe[~np.isnan(safe)]
     hits = int((scored > view.deployed).sum())
-    low, high = exact_interval(hits, len(scored))
+    low, high = realised_fpr_interval(len(scored), hits) if len(scored) else (NAN, NAN)
     at = _rates_at(view.scores, view.cells, view.monitor, view.deployed)
     return Deployed(
         threshold=number(view.deployed),
@@ -219,8 +237,7 @@ def _deployed(view: _View) -> Deployed | None:
 
 
 def _recall_at(view: _View, fpr: float) -> RecallAt:
-    threshold = threshold_at(view.monitor.scores[view.cells.id_safe], fpr)
-    at = _rates_at(view.scores, view.cells, view.monitor, threshold)
+    at = _rates_at(view.scores, view.cells, view.monitor, view.thresholds[fpr])
     return RecallAt(fpr, number(at.recall_ood[0]), number(at.overall[0]), number(at.id_recall[0]))
 
 
@@ -233,5 +250,7 @@ def _kinds(view: _View) -> list[KindResult]:
         values = view.monitor.scores[rows]
         share = recall if unsafe else false_alarms
         flagged, deployed = number(share(values, view.threshold)), number(share(values, view.deployed))
-        results.append(KindResult(domain, kind, unsafe, len(rows), int(np.isnan(values).sum()), flagged, deployed))
+        flagged_at = [FlaggedAt(fpr, number(share(values, cut))) for fpr, cut in view.thresholds.items()]
+        unscored = int(np.isnan(values).sum())
+        results.append(KindResult(domain, kind, unsafe, len(rows), unscored, flagged, deployed, flagged_at))
     return results

@@ -15,12 +15,11 @@ import msgspec
 
 from offmap.atomic import write_whole
 from offmap.bench import wording
-from offmap.bench.charts import all_charts, colours, script_bundle
-from offmap.bench.metrics import exact_interval
+from offmap.bench.charts import TEMPLATES, all_charts, colours, script_bundle
 from offmap.bench.results import KindResult, MonitorResult, Report
 from offmap.bench.scores import GUARD, Scores
+from offmap.calibration import realised_fpr_interval
 
-TEMPLATES = Path(__file__).parent / "templates"
 START = """
 for (const [id, spec] of Object.entries(JSON.parse(document.getElementById("charts").textContent))) {
   vegaEmbed("#" + id, spec, {actions: false, renderer: "svg", ast: true});
@@ -72,7 +71,8 @@ def _page(report: Report, scores: Scores) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=wording.percent, points=wording.points, area=wording.area, bounds=wording.bounds)
+    forms = (wording.percent, wording.points, wording.area, wording.bounds, wording.rate)
+    environment.filters.update({form.__name__: form for form in forms})
     charts = all_charts(report, scores)
     script = script_bundle() + START
     return environment.get_template("report.html.j2").render(
@@ -80,6 +80,7 @@ def _page(report: Report, scores: Scores) -> str:
         guard=GUARD,
         headline=wording.headline(report),
         alpha=wording.rate(report.alpha),
+        rates=[at.fpr for at in report.monitors[0].recall_at],
         colours=colours(report),
         failures=[name for name, count in report.test.items() if not count.in_distribution and count.n_unsafe],
         shifted=[name for name, count in report.test.items() if not count.in_distribution],
@@ -119,4 +120,4 @@ def _verdict(monitor: MonitorResult, report: Report) -> str:
 def _upper(report: Report) -> float:
     """The upper bound of the exact interval that even a perfect calibration would show on this many rows."""
     n = report.monitors[0].in_distribution.n_safe
-    return exact_interval(round(report.alpha * n), n)[1]
+    return realised_fpr_interval(n, round(report.alpha * n))[1]

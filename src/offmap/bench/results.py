@@ -33,6 +33,21 @@ class RecallAt(msgspec.Struct, frozen=True):
     id_recall: float | None
 
 
+class RatesAt(msgspec.Struct, frozen=True):
+    """One domain's shares flagged when ``fpr`` of the pooled in-distribution safe test rows are flagged."""
+
+    fpr: float
+    recall: float | None
+    false_alarms: float | None
+
+
+class FlaggedAt(msgspec.Struct, frozen=True):
+    """The share flagged when ``fpr`` of the pooled in-distribution safe test rows are flagged."""
+
+    fpr: float
+    flagged: float | None
+
+
 class DomainResult(msgspec.Struct, frozen=True):
     """One out-of-distribution domain under one monitor, at the published threshold for FPR alpha.
 
@@ -50,6 +65,7 @@ class DomainResult(msgspec.Struct, frozen=True):
         unscored: rows without a score.
         deployed_recall: recall at the deployed threshold.
         deployed_false_alarms: false alarms at the deployed threshold.
+        rates_at: recall and false alarms at the published thresholds for each published FPR and alpha.
     """
 
     recall: float | None
@@ -65,6 +81,7 @@ class DomainResult(msgspec.Struct, frozen=True):
     unscored: int
     deployed_recall: float | None
     deployed_false_alarms: float | None
+    rates_at: list[RatesAt]
 
 
 class FamiliarDomain(msgspec.Struct, frozen=True):
@@ -76,6 +93,7 @@ class FamiliarDomain(msgspec.Struct, frozen=True):
     false_alarms: float | None
     deployed_recall: float | None
     deployed_false_alarms: float | None
+    rates_at: list[RatesAt]
 
 
 class Familiar(msgspec.Struct, frozen=True):
@@ -111,6 +129,7 @@ class KindResult(msgspec.Struct, frozen=True):
     unscored: int
     flagged: float | None
     deployed_flagged: float | None
+    flagged_at: list[FlaggedAt]
 
 
 class MonitorResult(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ the two exceptions are the reference's own, are made on test rows as published o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -17,31 +17,23 @@ import numpy as np
 from offmap.backbones.base import Backbone
 from offmap.bench.baseline import bag_of_words
 from offmap.bench.metrics import recall, threshold_at
-from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, MonitorScores, Run, Scores
-from offmap.calibration import marginal_threshold, suspicion
-from offmap.detectors import Detector, GuardProbe, Mahalanobis, Neighbours, Perplexity
+from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
+from offmap.calibration import suspicion
+from offmap.detectors import Detector, Mahalanobis
 from offmap.evidence import SPAN_STATS
 from offmap.features import FloatArray
-from offmap.fusion import LambdaRule
-from offmap.monitor import Monitor, rows_of
-from offmap.panel import Member, Panel, Rows, assemble, count_rows, fit_members, needs
+from offmap.fusion import FittedLambdaRule, LambdaRule
+from offmap.monitor import DEFAULT_DETECTORS, Monitor, rows_of
+from offmap.panel import Member, Panel, Rows, assemble, choose_threshold, count_rows, fit_members, needs
 from offmap.splits import Splits, split
 from offmap.suites.base import Suite
 
-OURS: Mapping[str, Detector] = {
-    GUARD: GuardProbe(),
-    "mahalanobis": Mahalanobis(),
-    "neighbours": Neighbours(),
-    "perplexity": Perplexity(),
-}
-PUBLISHED: Mapping[str, Detector] = {
-    "mahalanobis (reference)": Mahalanobis(reference=True),
-    "perplexity (reference)": Perplexity(over="conversation"),
-}
+PUBLISHED: Mapping[str, Detector] = {"mahalanobis (reference)": Mahalanobis(reference=True)}
+NOTES = {"mahalanobis (reference)": "the published detector", "perplexity_all": "the published detector"}
 COMBINATIONS: Mapping[str, tuple[str, ...]] = {
     "guard + mahalanobis": ("mahalanobis (reference)",),
-    "guard + perplexity": ("perplexity (reference)",),
-    "guard + both": tuple(PUBLISHED),
+    "guard + perplexity": ("perplexity_all",),
+    "guard + both": ("mahalanobis (reference)", "perplexity_all"),
 }
 PACKAGES = ("offmap", "torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
 
@@ -68,15 +60,13 @@ class Data:
 
 @dataclass
 class Clock:
-    """Announces each step and notes how many seconds it took."""
+    """Notes how many seconds each step took."""
 
-    announce: Callable[[str], object]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time the block as step ``name``."""
-        self.announce(name)
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 2)
@@ -89,7 +79,6 @@ def run(
     alpha: float = 0.01,
     confidence: float | None = None,
     seed: int = 0,
-    announce: Callable[[str], object] = str,
 ) -> Outcome:
     """Fit every monitor on the suite's training rows and score its test rows.
 
@@ -99,26 +88,25 @@ def run(
         alpha: the false-positive rate aimed at.
         confidence: of the default monitor's threshold; see ``Monitor.fit``.
         seed: of the deal into splits and of the bootstrap.
-        announce: told the name of each step as it begins.
 
     Raises:
         InputError: the suite's rows are too few or lack labels.
     """
-    clock = Clock(announce)
+    clock = Clock()
     with clock.step("features"):
         data = _read(suite, backbone, seed)
     with clock.step("detectors"):
-        members = fit_members({**OURS, **PUBLISHED}, data.fit, data.calibrate)
-        ours = [member for member in members if member.name in OURS]
+        members = fit_members({**DEFAULT_DETECTORS, **PUBLISHED}, data.fit, data.calibrate)
+        ours = [member for member in members if member.name not in PUBLISHED]
         counts = count_rows(data.fit, data.calibrate, data.threshold)
         panel = assemble(ours, data.calibrate, data.threshold, alpha=alpha, confidence=confidence, n_rows=counts)
     with clock.step("scores"):
         alone = [_alone(member, data, alpha) for member in members]
         combined = _combinations({member.name: member for member in members}, data, alpha)
-        monitors = [_words(data, alpha, seed), *alone, *combined, _default(panel, data)]
+        monitors = [_words(data, alpha), *alone, *combined, _default(panel, data)]
     record = Run(
         suite=suite.name,
-        source=suite.source,
+        source="; ".join(filter(None, (suite.source, suite.citation))),
         licence=suite.licence,
         backbone=backbone.fingerprint,
         versions={name: version(name) for name in PACKAGES},
@@ -130,27 +118,29 @@ def run(
 
 def _read(suite: Suite, backbone: Backbone, seed: int) -> Data:
     splits = split(suite.train, seed)
-    wanted = needs([*OURS.values(), *PUBLISHED.values()]) | SPAN_STATS
+    wanted = needs([*DEFAULT_DETECTORS.values(), *PUBLISHED.values()]) | SPAN_STATS
     fit, calibrate, threshold, test = (
         rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold, suite.test)
     )
     return Data(suite, splits, fit, calibrate, threshold, test)
 
 
-def _words(data: Data, alpha: float, seed: int) -> MonitorScores:
+def _words(data: Data, alpha: float) -> MonitorScores:
     held_out = [row for row in data.splits.threshold if not row.unsafe]
-    safe, test = bag_of_words(data.splits.fit, held_out, data.suite.test, seed=seed)
-    return MonitorScores("bag-of-words", test, marginal_threshold(safe, alpha).value, "TF-IDF, logistic regression")
+    safe, test = bag_of_words(data.splits.fit, held_out, data.suite.test)
+    note = "TF-IDF of words and pairs of words, logistic regression"
+    return MonitorScores("bag-of-words", test, choose_threshold(safe, alpha).value, note)
 
 
 def _alone(member: Member, data: Data, alpha: float) -> MonitorScores:
-    threshold = marginal_threshold(member.fitted.score(data.threshold.safe), alpha)
-    return MonitorScores(member.name, member.fitted.score(data.test.features), threshold.value)
+    threshold = choose_threshold(member.fitted.score(data.threshold.safe), alpha)
+    scores = member.fitted.score(data.test.features)
+    return MonitorScores(member.name, scores, threshold.value, NOTES.get(member.name, ""))
 
 
 def _default(panel: Panel, data: Data) -> MonitorScores:
-    fusion = panel.fusion
-    note = f"{fusion.method} fusion, {fusion.guard_weight:g} of the false-positive budget to the guard"
+    fusion = panel.combination.fusion
+    note = f"{fusion.method} fusion of all detectors, weight {fusion.guard_weight:g} to the guard"
     fused = suspicion(panel.judge(data.test.features).fused)
     return MonitorScores(DEFAULT, fused, panel.threshold.value, note)
 
@@ -161,18 +151,24 @@ def _combinations(members: Mapping[str, Member], data: Data, alpha: float) -> li
     for name, others in COMBINATIONS.items():
         chosen = [members[GUARD], *(members[other] for other in others)]
         calibrate, threshold, test = (_table(chosen, rows) for rows in (data.calibrate, data.threshold, data.test))
-        rule = LambdaRule(alpha).fit(*calibrate, data.calibrate.unsafe)
+        rule = _lambda_rule(*calibrate, data.calibrate.unsafe, alpha)
         safe = rule.score(*threshold)[~data.threshold.unsafe]
         note = f"lambda {rule.lambda_:.3g} on calibration rows"
-        honest.append(MonitorScores(name, rule.score(*test), marginal_threshold(safe, alpha).value, note))
+        honest.append(MonitorScores(name, rule.score(*test), choose_threshold(safe, alpha).value, note))
         familiar = np.isin(data.test.features.groups, data.suite.in_distribution)
         guard, rest = test
-        rule = LambdaRule(alpha).fit(guard[familiar], rest[familiar], data.test.unsafe[familiar])
+        rule = _lambda_rule(guard[familiar], rest[familiar], data.test.unsafe[familiar], alpha)
         note = f"lambda {rule.lambda_:.3g} on test rows, as published"
         published.append(MonitorScores(f"{name} (as published)", rule.score(*test), None, note))
     best = max(honest, key=lambda monitor: _recall_ood(monitor, data, alpha))
     note = f"{best.name}, {best.note}; the best of the published combinations on the test rows, in its favour"
     return [*honest, *published, replace(best, name=REFERENCE, note=note)]
+
+
+def _lambda_rule(guard: FloatArray, others: FloatArray, unsafe: BoolArray, alpha: float) -> FittedLambdaRule:
+    """The rule, chosen on the rows that every detector could score."""
+    scored = np.isfinite(guard) & np.isfinite(others).all(axis=1)
+    return LambdaRule(alpha).fit(guard[scored], others[scored], unsafe[scored])
 
 
 def _table(members: list[Member], rows: Rows) -> tuple[FloatArray, FloatArray]:

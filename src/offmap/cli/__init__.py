@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 ran and something failed, 2 wrong input.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App, CycloptsError, Parameter
@@ -30,19 +31,26 @@ for command in (bench, fit, score, inspect, detectors, suites):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; wrong input is told in one paragraph on standard error."""
+    told = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         result = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
         return 2
     except InputError as error:
-        Console(stderr=True, highlight=False).print(f"offmap: {error}", markup=False, soft_wrap=True)
+        told.print(f"offmap: {error}")
         return 2
     except KeyboardInterrupt:
-        Console(stderr=True).print("offmap: interrupted; the same command goes on from where it stopped")
+        told.print("offmap: interrupted; nothing half-written is left, and a bench goes on from the features it has")
         return 130
     return int(result or 0)

@@ -17,8 +17,8 @@ def bench(
     out: Path = Path("runs/bench"),
     backbone: str = "pocket",
     revision: str | None = None,
-    data: Path | None = None,
-    data_revision: str | None = None,
+    suite_data: Path | None = None,
+    suite_revision: str | None = None,
     alpha: float = 0.01,
     confidence: float | None = None,
     seed: int = 0,
@@ -37,9 +37,9 @@ def bench(
         pocket, a local Hugging Face model directory, or a hub id with --revision.
     revision
         The pinned revision of a backbone from the hub.
-    data
+    suite_data
         A local copy of a suite that is otherwise fetched (mood).
-    data_revision
+    suite_revision
         The pinned revision of a suite that is fetched.
     alpha
         The false-positive rate aimed at on safe in-distribution traffic.
@@ -52,20 +52,36 @@ def bench(
     json
         Print report.json instead of the table.
     """
-    from offmap.backbones import BackboneSource, open_backbone
+    _check(out, alpha, confidence, resamples)
+    from offmap.backbones import open_backbone
     from offmap.bench import evaluate, run
     from offmap.cli.progress import bar
     from offmap.feature_store import Cached
     from offmap.suites import load
 
-    loaded = load(suite, seed=seed, revision=data_revision, data=data)
+    loaded = load(suite, seed=seed, revision=suite_revision, data=suite_data)
     with bar("conversations", len(loaded.train) + len(loaded.test)) as tick:
-        opened = open_backbone(BackboneSource(model=backbone, revision=revision), progress=tick)
+        opened = open_backbone(backbone, revision=revision, progress=tick)
         cached = Cached(opened, out / "features", progress=tick)
         outcome = run(loaded, cached, alpha=alpha, confidence=confidence, seed=seed)
     report = evaluate(outcome.scores, resamples=resamples)
     _write(outcome, report, out)
     _show(report, out, json)
+
+
+def _check(out: Path, alpha: float, confidence: float | None, resamples: int) -> None:
+    from offmap.artifacts import require_free
+    from offmap.cli.checks import require_packages, require_share
+    from offmap.errors import InputError
+
+    require_share("alpha", alpha)
+    require_share("confidence", confidence)
+    if resamples < 1:
+        raise InputError(f"resamples is {resamples}; at least 1 is wanted")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: found a file, wanted a directory or a new name")
+    require_free(out / "monitor")
+    require_packages("bench", ("altair", "vl_convert", "sklearn"))
 
 
 def _write(outcome: Outcome, report: Report, out: Path) -> None:
@@ -85,4 +101,4 @@ def _show(report: Report, out: Path, json: bool) -> None:
         return
     console = Console()
     print_table(report, console)
-    console.print(f"report {out / 'report.html'}\nmonitor {out / 'monitor'}", highlight=False)
+    console.print(f"report {out / 'report.html'}\nmonitor {out / 'monitor'}", highlight=False, markup=False)

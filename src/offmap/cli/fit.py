@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
+from offmap.cli.checks import require_share
+from offmap.cli.files import read_all
+from offmap.cli.progress import bar
+from offmap.conversation import Conversation
+
 
 def fit(
-    data: str,
+    rows: str,
     out: Path,
     *,
     backbone: str = "pocket",
@@ -24,7 +30,7 @@ def fit(
 
     Parameters
     ----------
-    data
+    rows
         Labelled conversations (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), or a suite whose training rows serve.
     out
         The directory to write.
@@ -43,18 +49,27 @@ def fit(
     on_error
         raise: stop at the first malformed row. skip: leave such rows out and say so.
     """
-    from offmap.backbones import BackboneSource, open_backbone
-    from offmap.cli.files import read_all
+    from offmap.artifacts import require_free
+    from offmap.backbones import open_backbone
     from offmap.cli.inspect import show
-    from offmap.cli.progress import bar
     from offmap.detectors import DETECTORS
     from offmap.monitor import DEFAULT_DETECTORS, Monitor
-    from offmap.suites import load
 
-    rows = read_all(Path(data), on_error) if Path(data).is_file() else load(data, seed=seed).train
-    chosen = [DETECTORS.from_spec(name) for name in detectors] or DEFAULT_DETECTORS
-    with bar("conversations read", len(rows)) as tick:
-        opened = open_backbone(BackboneSource(model=backbone, revision=revision), progress=tick)
-        monitor = Monitor.fit(opened, chosen, rows, alpha=alpha, confidence=confidence, seed=seed)
+    require_share("alpha", alpha)
+    require_share("confidence", confidence)
+    require_free(out)
+    chosen = {name: DETECTORS.from_spec(name) for name in detectors} or DEFAULT_DETECTORS
+    labelled = _labelled(rows, seed, on_error)
+    with bar("conversations", len(labelled)) as tick:
+        opened = open_backbone(backbone, revision=revision, progress=tick)
+        monitor = Monitor.fit(opened, chosen, labelled, alpha=alpha, confidence=confidence, seed=seed)
     monitor.save(out)
     show(out, Console())
+
+
+def _labelled(rows: str, seed: int, on_error: Literal["raise", "skip"]) -> Sequence[Conversation]:
+    """The rows of a file, or the training rows of a suite."""
+    from offmap.suites import load
+
+    path = Path(rows)
+    return read_all(path, on_error) if path.is_file() or path.suffix else load(rows, seed=seed).train

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from offmap.bundle import Card
@@ -35,9 +36,9 @@ def show(bundle: Path, console: Console) -> None:
     """Print the card of the monitor at ``bundle`` as a table."""
     from offmap.bundle import read_card
 
-    table = Table(show_header=False, title=f"monitor {bundle}", title_justify="left")
+    table = Table(show_header=False, title=Text(f"monitor {bundle}"), title_justify="left")
     for name, value in _lines(read_card(bundle)):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     console.print(table)
 
 
@@ -50,7 +51,7 @@ def _lines(card: Card) -> list[tuple[str, str]]:
         ("made by", f"offmap {card.offmap}"),
         ("backbone", f"{card.backbone.model} [{card.fingerprint}]"),
         ("detectors", "\n".join(detectors)),
-        ("fusion", f"{card.fusion.method}, {card.fusion.guard_weight:g} of the false-positive budget to the guard"),
+        ("fusion", f"{card.fusion.method}, weight {card.fusion.guard_weight:g} to the guard"),
         ("false positives", f"at most {threshold.alpha:g} {held}; with these rows between {low:.2%} and {high:.2%}"),
         ("threshold", f"flagged where the fused p-value is below {threshold.p_value:.3g}"),
         ("rows", ", ".join(f"{name} {count}" for name, count in card.n_rows.items())),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def detectors(*, json: bool = False) -> None:
@@ -39,5 +40,5 @@ def _show(what: str, rows: dict[str, str], json: bool) -> None:
         return
     table = Table(what, "what it is")
     for name, meaning in rows.items():
-        table.add_row(name, meaning)
+        table.add_row(Text(name), Text(meaning))
     Console().print(table)

@@ -28,6 +28,8 @@ def score(
     file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
     *,
     monitor: Path,
+    backbone: str | None = None,
+    revision: str | None = None,
     out: Path | None = None,
     json: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
@@ -40,6 +42,10 @@ def score(
         Conversations (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), or - for standard input.
     monitor
         A directory that `offmap fit` or `offmap bench` wrote.
+    backbone
+        Where the monitor's model lies on this machine, if not where it was fitted; the weights must be the same.
+    revision
+        The pinned revision of a backbone from the hub.
     out
         Write the JSON lines to this file, whole, instead of standard output.
     json
@@ -48,13 +54,14 @@ def score(
         raise: stop at the first malformed row. skip: leave such rows out and say so.
     """
     from offmap.atomic import whole_file
+    from offmap.backbones import open_backbone
     from offmap.cli.files import report_skipped
     from offmap.cli.progress import bar
     from offmap.conversation.files import read
     from offmap.monitor import load
 
     reader = read(file, on_error=on_error)
-    loaded = load(monitor)
+    loaded = load(monitor, open_backbone(backbone, revision=revision) if backbone else None)
     with bar("conversations scored") as tick:
         verdicts = _scored(loaded.score, reader, tick)
         if out is not None:
@@ -84,7 +91,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
         numbers = [_p(value) for value in (verdict.p_value, verdict.p_unsafe, verdict.p_unknown)]
         span = escape(" ".join(verdict.spans[0].text.split())[:60]) if verdict.spans else ""
         flag = "[bold red]yes[/]" if verdict.flagged else "no"
-        table.add_row(escape(verdict.id), flag, *numbers, ", ".join(verdict.fired), span)
+        table.add_row(escape(verdict.id), flag, *numbers, escape(", ".join(verdict.fired)), span)
     return table
 
 
