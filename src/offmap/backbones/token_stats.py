@@ -16,8 +16,8 @@ from offmap.features import TokenStat
 CHUNK = 256
 """Tokens whose logits exist at once on a CPU, fewer where that would be more than LOGITS numbers."""
 LOGITS = 1 << 23
-ROWS = 8
-"""Tokens whose float32 logits are read at once on a CPU: they stay in its second-level cache."""
+READ = 1 << 18
+"""Float32 logits that are read at once on a CPU: they stay in its second-level cache."""
 CHUNK_CUDA = 1024
 
 
@@ -100,8 +100,8 @@ def token_stats(
         A (n,) float32 tensor for each wanted statistic, in nats.
     """
     on_cpu = hidden.device.type == "cpu"
-    size = max(ROWS, min(CHUNK, LOGITS // len(head.weight))) if on_cpu else CHUNK_CUDA
-    few = ROWS if on_cpu else CHUNK_CUDA
+    size = max(1, min(CHUNK, LOGITS // len(head.weight))) if on_cpu else CHUNK_CUDA
+    few = max(1, READ // len(head.weight)) if on_cpu else CHUNK_CUDA
     parts = []
     with torch.autocast(hidden.device.type, enabled=False):
         for at in range(0, len(hidden), size):
