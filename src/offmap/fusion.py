@@ -47,7 +47,7 @@ class Fusion:
     """
 
     method: Method = "harmonic"
-    guard_weight: float = 0.5
+    guard_weight: float = 0.7
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):

@@ -6,6 +6,7 @@ called -1, after the final norm.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -71,9 +72,11 @@ class PooledLayers:
         top = max(self._wanted, default=0)
         self._stop_at = top if only_hidden and top < len(blocks) else -1
         self._hooks: list[Any] = []
+        self._thread = 0
         self.pooled: dict[HiddenKey, torch.Tensor] = {}
 
     def __enter__(self) -> Self:
+        self._thread = threading.get_ident()
         for layer in self._wanted:
             if layer == 0:
                 self._hooks.append(self._blocks[0].register_forward_pre_hook(self._before_first, with_kwargs=True))
@@ -102,7 +105,8 @@ class PooledLayers:
         return pool
 
     def _pool(self, layer: int, hidden: torch.Tensor) -> None:
-        if layer not in self._wanted:
+        # Passes of other threads call the hooks of this one too: they hang on the same blocks.
+        if layer not in self._wanted or threading.get_ident() != self._thread:
             return
         with torch.autocast(hidden.device.type, enabled=False):
             pooled = torch.bmm(self._weights, hidden.float())

@@ -12,6 +12,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Self
 
@@ -34,6 +35,9 @@ WIDTH = 32
 
 FULL = 0.85
 """A batch takes no row shorter than this share of its width: small batches cost a CPU less than padding."""
+
+PASSES = 4
+"""Passes at once on a CPU, at most."""
 
 Progress = Callable[[int], None]
 """Told, now and then, how many more conversations are done."""
@@ -114,24 +118,50 @@ class TorchBackbone:
     def _passes(
         self, rows: list[Rendered], order: list[int], batch: Sequence[Conversation], spec: FeatureSpec
     ) -> Iterator[tuple[list[int], Features]]:
-        """Forward passes over groups of rows of like length; after running out of memory, over smaller ones."""
-        budget, at = self._budget, 0
+        """Forward passes over groups of rows of like length, a few at once on a CPU.
+
+        There a small model's operations are too short to be shared among threads; whole passes are not.
+        """
+        groups = list(self._groups(rows, order))
+        workers = min(PASSES, torch.get_num_threads(), len(groups)) if self._on_cpu else 1
+        if workers <= 1:
+            yield from ((group, self._fit(group, rows, batch, spec)) for group in groups)
+            return
+        each = torch.get_num_threads() // workers
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,))
+        try:
+            yield from zip(groups, pool.map(lambda group: self._fit(group, rows, batch, spec), groups), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _groups(self, rows: list[Rendered], order: list[int]) -> Iterator[list[int]]:
+        """Rows of like length, as many as the token budget holds."""
+        at = 0
         while at < len(order):
             width = self._width(len(rows[order[at]]))
-            near = order[at : at + max(1, budget // width)]
+            near = order[at : at + max(1, self._budget // width)]
             group = [i for i in near if self._width(len(rows[i])) >= FULL * width]
-            try:
-                part = self._pass([rows[i] for i in group], width, spec)
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                if len(group) == 1:
-                    found = f"conversation {batch[group[0]].id!r}: {len(rows[group[0]])} tokens do not fit in memory"
-                    raise InputError(f"{found}; set max_tokens lower") from error
-                budget = len(group) // 2 * width
-                continue
-            yield group, part
+            yield group
             at += len(group)
+
+    def _fit(
+        self, group: list[int], rows: list[Rendered], batch: Sequence[Conversation], spec: FeatureSpec
+    ) -> Features:
+        """One pass over a group, or two over its halves where it does not fit in memory."""
+        try:
+            return self._pass([rows[i] for i in group], self._width(len(rows[group[0]])), spec)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            if len(group) == 1:
+                found = f"conversation {batch[group[0]].id!r}: {len(rows[group[0]])} tokens do not fit in memory"
+                raise InputError(f"{found}; set max_tokens lower") from error
+        half = len(group) // 2
+        return Features.concat([self._fit(part, rows, batch, spec) for part in (group[:half], group[half:])])
+
+    @property
+    def _on_cpu(self) -> bool:
+        return next(self._decoder.parameters()).device.type == "cpu"
 
     def _width(self, length: int) -> int:
         padded = -(-length // WIDTH) * WIDTH
