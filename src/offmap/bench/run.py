@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from offmap.backbones.base import Backbone
+from offmap.backbones import Backbone, BackboneSource
 from offmap.bench.baseline import bag_of_words
 from offmap.bench.metrics import recall, threshold_at
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
@@ -108,7 +108,7 @@ def run(
         suite=suite.name,
         source="; ".join(filter(None, (suite.source, suite.citation))),
         licence=suite.licence,
-        backbone=backbone.fingerprint,
+        backbone=_name(backbone),
         versions={name: version(name) for name in PACKAGES},
         splits=counts,
         timings=clock.seconds,
@@ -123,6 +123,11 @@ def _read(suite: Suite, backbone: Backbone, seed: int) -> Data:
         rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold, suite.test)
     )
     return Data(suite, splits, fit, calibrate, threshold, test)
+
+
+def _name(backbone: Backbone) -> str:
+    source = getattr(backbone, "source", None)
+    return f"{source.model} {backbone.fingerprint}" if isinstance(source, BackboneSource) else backbone.fingerprint
 
 
 def _words(data: Data, alpha: float) -> MonitorScores:
