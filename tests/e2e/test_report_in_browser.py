@@ -10,9 +10,7 @@ from offmap.bench import evaluate
 from offmap.bench.report import write_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on the PATH: the report is not opened in a browser"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the report was not opened in a browser")
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +20,8 @@ def page(outcome, tmp_path_factory):
     write_html(report, outcome.scores, folder / "report.html")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000"]
     command += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--v=0", "--dump-dom"]
-    done = subprocess.run(
-        [*command, f"file://{folder / 'report.html'}"], capture_output=True, text=True, timeout=120, check=True
-    )
-    return done
+    command.append(f"file://{folder / 'report.html'}")
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 def test_every_chart_is_drawn(page):
