@@ -28,7 +28,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load(*, revision: str | None = None, data: str | Path | None = None) -> Suite:
-    """The benchmark's train and test splits.
+    """The MOOD benchmark from the hub or a local copy: three domains to train on, seven unseen failures.
 
     Training ids get the prefix "train/"; test ids stay as published, so that result files can be compared. Every test
     domain is kept, the benign shift ``swahili`` too.

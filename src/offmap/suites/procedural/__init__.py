@@ -26,7 +26,9 @@ def load(
     test_failures: int = 150,
     test_shift: int = 150,
 ) -> Suite:
-    """Generate the suite. Sizes never change the rows that come before: a smaller suite is the start of a larger one.
+    """Conversations from small made-up worlds, offline: three domains to train on, seven unseen failures with twins.
+
+    Sizes never change the rows that come before: a smaller suite is the start of a larger one.
 
     Args:
         seed: of everything random; two suites of one seed are equal.
