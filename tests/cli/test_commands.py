@@ -130,3 +130,12 @@ def test_bench_end_to_end_and_again_from_the_store(small_suite, tmp_path, capsys
     again = json.loads((out / "report.json").read_text())
     for monitor, before in zip(again["monitors"], report["monitors"], strict=True):
         assert monitor == before
+
+
+def test_an_interruption_is_told(monkeypatch, tmp_path, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("offmap.suites.load", interrupted)
+    assert run(["bench", "--out", str(tmp_path / "run")]) == 130
+    assert "interrupted" in capsys.readouterr().err

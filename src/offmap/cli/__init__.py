@@ -24,6 +24,7 @@ app = App(
     help="Monitors that notice when an LLM leaves the map.",
     version=__version__,
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
 )
 for command in (bench, fit, score, inspect, detectors, suites):
     app.command(command)
