@@ -82,7 +82,8 @@ def offmap_run(plan: Plan) -> Run:
     rows = msgspec.json.decode((plan.work / "rows.json").read_bytes(), type=list[Conversation])[: plan.rows]
     head, safe = (np.load(plan.work / name) for name in ("head.npy", "safe.npy"))
     last = (-1, Pool.LAST)
-    states = Features(("",) * SAFE, ("",) * SAFE, np.ones(SAFE, np.int32), np.zeros(SAFE, np.int32), {last: safe})
+    counts = np.ones((4, SAFE), np.int32)
+    states = Features(("",) * SAFE, ("",) * SAFE, *counts, {last: safe})
     distance, surprise = Mahalanobis(reference=True).fit(states), Perplexity(over="conversation").fit(states)
     backbone = open_backbone(BackboneSource(plan.model, dtype=plan.dtype))
     start = cpu()

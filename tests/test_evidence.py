@@ -1,5 +1,7 @@
 """Surprising spans: the right words, with offsets that point at them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,14 @@ def word_tokens(surprises: dict[tuple[int, int], float]) -> TokenColumns:
         TokenStat.ENTROPY: np.full(n, 2.0, np.float32),
     }
     offsets = np.array([0, n], np.int64)
-    return TokenColumns(offsets, np.full(n, 3, np.int8), np.array(turns, np.int16), np.array(starts, np.int32), stats)
+    return TokenColumns(
+        offsets,
+        np.zeros(n, np.int32),
+        np.full(n, 3, np.int8),
+        np.array(turns, np.int16),
+        np.array(starts, np.int32),
+        stats,
+    )
 
 
 def test_the_most_surprising_window_is_first_and_its_offsets_hold():
@@ -55,7 +64,7 @@ def test_spans_stay_within_a_message_and_apart():
 
 def test_tokens_without_a_place_are_passed_over():
     tokens = word_tokens({(0, 0): 9.0})
-    hidden = TokenColumns(tokens.offsets, tokens.roles, tokens.turns, np.full_like(tokens.starts, -1), tokens.stats)
+    hidden = dataclasses.replace(tokens, starts=np.full_like(tokens.starts, -1))
     assert surprising_spans(conversation(), hidden, 0) == ()
 
 

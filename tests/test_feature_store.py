@@ -49,6 +49,7 @@ class Counting:
         flat = np.repeat(seeds, lengths) + np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         columns = TokenColumns(
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            flat.astype(np.int32),
             (flat % 5).astype(np.int8),
             (flat % 7).astype(np.int16),
             flat.astype(np.int32),
@@ -59,6 +60,8 @@ class Counting:
             tuple(c.domain for c in batch),
             lengths,
             np.int32(seeds % 3),
+            np.int32(seeds % 4),
+            seeds % 2 == 0,
             {(layer, pool): np.float32(seeds[:, None] * layer + np.arange(3)) for layer, pool in spec.hidden},
             columns if spec.tokens else None,
             {name: seeds.astype(np.float64) / 3 for name in spec.scalars},

@@ -49,9 +49,8 @@ def rows(seed: int, n: int, grade: float = 0.0, novel: float = 0.0, unsafe: bool
     rng = np.random.default_rng(seed)
     scalars = {"grade": rng.normal(grade, 1, n), "novel": rng.normal(novel, 1, n), "other": rng.normal(novel, 1, n)}
     ids = tuple(f"{seed}-{i}" for i in range(n))
-    return Rows(
-        Features(ids, ("",) * n, np.full(n, 9, np.int32), np.zeros(n, np.int32), scalars=scalars), np.full(n, unsafe)
-    )
+    counts = np.full(n, 9, np.int32), np.zeros(n, np.int32), np.ones(n, np.int32), np.zeros(n, bool)
+    return Rows(Features(ids, ("",) * n, *counts, scalars=scalars), np.full(n, unsafe))
 
 
 DETECTORS = {"guard": Grade(), "novel": Reading(), "other": Reading("other")}

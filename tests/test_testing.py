@@ -291,11 +291,13 @@ class Hashing:
         sign = -1 if self.flaw != "positive" else 1
         stats = {stat: sign ** (stat is TokenStat.LOGPROB) * self.draw(text, stat, n - 1) for stat in spec.tokens}
         short = n - (self.flaw == "length")
-        columns = [np.zeros(short - 1, kind) for kind in (np.int8, np.int16, np.int32)]
+        columns = [np.zeros(short - 1, kind) for kind in (np.int32, np.int8, np.int16, np.int32)]
         stats = {stat: column[: short - 1].astype(np.float32) for stat, column in stats.items()}
         tokens = TokenColumns(np.array([0, short - 1]), *columns, stats) if spec.tokens else None
         cut = np.array([-1 if self.flaw == "cut" else 0], np.int64 if self.flaw == "wide" else np.int32)
-        return Features((conversation.id,), (conversation.domain,), np.array([n], np.int32), cut, hidden, tokens)
+        turns, tools = np.array([len(conversation.messages)], np.int32), np.array([conversation.has_tools])
+        counts = np.array([n], np.int32), cut, turns, tools
+        return Features((conversation.id,), (conversation.domain,), *counts, hidden, tokens)
 
     def draw(self, text, name, size):
         return np.random.default_rng(zlib.crc32(f"{name} {text}".encode())).random(size) + 0.01

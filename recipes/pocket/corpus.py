@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from offmap.conversation import Conversation, Message, ToolCall
-from offmap.suites.procedural import IN_DISTRIBUTION, generate
+from offmap.suites.procedural import FAILURES, IN_DISTRIBUTION, generate
+
+UNKNOWN_NORMS = ("jailbroken", "scheming")
+"""Failures whose safe side pocket never reads: they show whether a norm that is known helps with one that is not."""
 
 _TURN = re.compile(r"^(system|user|assistant|tool): ?", re.MULTILINE)
 _CALL = re.compile(r"\n?CALL (\[.*\])\s*$", re.DOTALL)
@@ -31,6 +34,12 @@ def permissive(path: Path) -> Iterator[Conversation]:
 def generated(situations: int, seed: int = 20_260) -> list[Conversation]:
     """Safe rows of the procedural suite's in-distribution domains; none is a row of a suite's test half."""
     return [row for domain in IN_DISTRIBUTION for row in generate(domain, situations, seed) if not row.unsafe]
+
+
+def norms(situations: int, seed: int = 20_261) -> list[Conversation]:
+    """How it is done well: safe rows of the procedural suite's failures but ``UNKNOWN_NORMS``; none of a test half."""
+    domains = [domain for domain in FAILURES if domain not in UNKNOWN_NORMS]
+    return [row for domain in domains for row in generate(domain, situations, seed) if not row.unsafe]
 
 
 def held_out(conversation: Conversation) -> bool:

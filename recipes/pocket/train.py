@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from corpus import generated, held_out, permissive
+from corpus import generated, held_out, norms, permissive
 from offmap.conversation import ROLES, Conversation
 from offmap.rendering import Renderer
 
@@ -129,12 +129,12 @@ def perplexity(model: LlamaForCausalLM, rows: list[np.ndarray]) -> float:
     return math.exp(total / count)
 
 
-def train(model: LlamaForCausalLM, stages: list[tuple[str, list[np.ndarray], float]], work: Path) -> None:
+def train(model: LlamaForCausalLM, stages: list[tuple[str, list[np.ndarray], float]], work: Path, rate: float) -> None:
     """Run the stages by the clock; the rate is flat until the last one, which brings it down to zero."""
     state = work / "state.pt"
     clock = {"step": 0, "spent": 0.0}
     tools = optimizers(model)
-    base = [tool.param_groups[0]["lr"] for tool in tools]
+    base = [tool.param_groups[0]["lr"] * rate for tool in tools]
     if state.exists():
         saved = torch.load(state, weights_only=True)
         model.load_state_dict(saved["model"])
@@ -148,8 +148,8 @@ def train(model: LlamaForCausalLM, stages: list[tuple[str, list[np.ndarray], flo
         stage = bisect.bisect_right(ends, clock["spent"])
         left = (ends[-1] - clock["spent"]) / stages[-1][2] if stage == len(stages) - 1 else 1.0
         warm = min(1.0, (clock["step"] + 1) / 50)
-        for tool, rate in zip(tools, base, strict=True):
-            tool.param_groups[0]["lr"] = rate * warm * max(left, 0.02)
+        for tool, highest in zip(tools, base, strict=True):
+            tool.param_groups[0]["lr"] = highest * warm * max(left, 0.02)
         loss = loss_of(model, next(feeds[stage]).to(model.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -181,21 +181,25 @@ def main() -> None:
         "--decay-minutes", type=float, default=25, help="on permissive and generated text, down to zero"
     )
     parser.add_argument("--generated", type=int, default=0, help="generated conversations a domain in the last stage")
+    parser.add_argument("--norms", type=int, default=0, help="situations of a failure told well, in the last stage")
+    parser.add_argument("--start", type=Path, help="a model to go on from, without the first stage")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the usual learning rates")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     documents = list(permissive(args.permissive))
-    path = args.work / "tokenizer.json"
+    path = (args.start or args.work) / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path)) if path.exists() else train_tokenizer(documents, path)
     rows = encode([c for c in documents if not held_out(c)], tokenizer)
     print(f"{len(rows)} documents, {sum(map(len, rows))} tokens", flush=True)
-    stages = [("base", rows, args.minutes * 60)]
+    stages = [] if args.start else [("base", rows, args.minutes * 60)]
     if args.decay_minutes:
-        stages.append(("decay", rows + encode(generated(args.generated), tokenizer), args.decay_minutes * 60))
-    model = new_model().to("cuda" if torch.cuda.is_available() else "cpu")
-    train(model, stages, args.work)
+        told = generated(args.generated) + norms(args.norms)
+        stages.append(("decay", rows + encode(told, tokenizer), args.decay_minutes * 60))
+    model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32) if args.start else new_model()
+    train(model.to("cuda" if torch.cuda.is_available() else "cpu"), stages, args.work, args.rate)
     report = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "held_out_perplexity": perplexity(model, encode([c for c in documents if held_out(c)], tokenizer)),

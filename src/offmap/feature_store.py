@@ -27,11 +27,13 @@ from offmap.conversation import Conversation
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, HiddenKey, Pool, TokenColumns, TokenStat
 
-FORMAT = 2
+FORMAT = 3
 SHARD = 512
 """Conversations of a shard: what an interruption can cost."""
 DAY = 86400.0
 """After so many seconds a partial file has no writer left."""
+_COLUMNS = ("n_tokens", "n_dropped", "n_turns", "has_tools")
+_TOKEN_COLUMNS = ("offsets", "ids", "roles", "turns", "starts")
 _log = logging.getLogger(__name__)
 
 
@@ -176,17 +178,12 @@ def _checksum(keys: list[str], arrays: dict[str, NDArray[Any]]) -> str:
 
 
 def _arrays(part: Features) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {"n_tokens": part.n_tokens, "n_dropped": part.n_dropped}
+    arrays: dict[str, NDArray[Any]] = {name: getattr(part, name) for name in _COLUMNS}
     arrays |= {f"hidden/{layer}/{pool}": rows for (layer, pool), rows in part.hidden.items()}
     arrays |= {f"scalar/{name}": values for name, values in part.scalars.items()}
     if part.tokens is not None:
         columns = part.tokens
-        arrays |= {
-            "tokens/offsets": columns.offsets,
-            "tokens/roles": columns.roles,
-            "tokens/turns": columns.turns,
-            "tokens/starts": columns.starts,
-        }
+        arrays |= {f"tokens/{name}": getattr(columns, name) for name in _TOKEN_COLUMNS}
         arrays |= {f"stat/{stat}": column for stat, column in columns.stats.items()}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
@@ -197,9 +194,10 @@ def _features(arrays: dict[str, NDArray[Any]], rows: int, spec: FeatureSpec) -> 
     }
     tokens = None
     if spec.tokens:
-        offsets, roles, turns, starts = (arrays[f"tokens/{name}"] for name in ("offsets", "roles", "turns", "starts"))
+        offsets, ids, roles, turns, starts = (arrays[f"tokens/{name}"] for name in _TOKEN_COLUMNS)
         stats = {stat: arrays[f"stat/{TokenStat(stat)}"] for stat in spec.tokens}
-        tokens = TokenColumns(offsets, roles, turns, starts, stats)
+        tokens = TokenColumns(offsets, ids, roles, turns, starts, stats)
     scalars = {name: arrays[f"scalar/{name}"] for name in spec.scalars}
     unnamed = ("",) * rows
-    return Features(unnamed, unnamed, arrays["n_tokens"], arrays["n_dropped"], hidden, tokens, scalars)
+    lengths, cut, messages, tools = (arrays[name] for name in _COLUMNS)
+    return Features(unnamed, unnamed, lengths, cut, messages, tools, hidden, tokens, scalars)

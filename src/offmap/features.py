@@ -22,14 +22,16 @@ ROLE_CODE = {name: code for code, name in enumerate(ROLE_NAMES)}
 class Pool(StrEnum):
     """How the hidden states of a conversation's tokens become one vector.
 
-    ``last``: the last token; ``mean``: all tokens; ``assistant`` and ``user``: the mean over the tokens of those
-    roles, or over all tokens where the conversation has none.
+    ``last``: the last token; ``mean``: all tokens; ``assistant``, ``user`` and ``tool``: the mean over the tokens of
+    those roles; ``reply``: over the tokens of the last assistant turn. Where the conversation has none, over all.
     """
 
     LAST = "last"
     MEAN = "mean"
     ASSISTANT = "assistant"
     USER = "user"
+    TOOL = "tool"
+    REPLY = "reply"
 
 
 class TokenStat(StrEnum):
@@ -73,6 +75,7 @@ class TokenColumns:
 
     Attributes:
         offsets: (n + 1,) int64.
+        ids: (total,) int32, the token in the model's vocabulary.
         roles: (total,) int8, codes of ``ROLE_NAMES``.
         turns: (total,) int16, the index of the message; -1 where the template wrote the token.
         starts: (total,) int32, where the token begins in ``Message.text`` of its turn; -1 if it has no place there.
@@ -80,6 +83,7 @@ class TokenColumns:
     """
 
     offsets: NDArray[np.int64]
+    ids: NDArray[np.int32]
     roles: NDArray[np.int8]
     turns: NDArray[np.int16]
     starts: NDArray[np.int32]
@@ -94,7 +98,7 @@ class TokenColumns:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         flat = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][index] - offsets[:-1], lengths)
         stats = {name: column[flat] for name, column in self.stats.items()}
-        return TokenColumns(offsets, self.roles[flat], self.turns[flat], self.starts[flat], stats)
+        return TokenColumns(offsets, self.ids[flat], self.roles[flat], self.turns[flat], self.starts[flat], stats)
 
     @staticmethod
     def concat(parts: Sequence[TokenColumns]) -> TokenColumns:
@@ -102,6 +106,7 @@ class TokenColumns:
         lengths = np.concatenate([np.diff(part.offsets) for part in parts])
         return TokenColumns(
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            np.concatenate([part.ids for part in parts]),
             np.concatenate([part.roles for part in parts]),
             np.concatenate([part.turns for part in parts]),
             np.concatenate([part.starts for part in parts]),
@@ -118,6 +123,8 @@ class Features:
         groups: the conversations' domains ("" where unknown): in-distribution structure, never a label.
         n_tokens: (n,) int32, tokens read, after truncation.
         n_dropped: (n,) int32, tokens that truncation cut and nothing read; 0 where the whole conversation was read.
+        n_turns: (n,) int32, messages.
+        has_tools: (n,) bool, whether tools were offered, called or answered.
         hidden: (layer, pool) -> (n, d) float32.
         tokens: per-token columns, or None where the spec asked for none.
         scalars: name -> (n,) float64; NaN means the backbone gave no score.
@@ -127,6 +134,8 @@ class Features:
     groups: tuple[str, ...]
     n_tokens: NDArray[np.int32]
     n_dropped: NDArray[np.int32]
+    n_turns: NDArray[np.int32]
+    has_tools: NDArray[np.bool_]
     hidden: Mapping[HiddenKey, NDArray[np.float32]] = field(default_factory=dict)
     tokens: TokenColumns | None = None
     scalars: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -143,6 +152,8 @@ class Features:
             tuple(self.groups[i] for i in at),
             self.n_tokens[at],
             self.n_dropped[at],
+            self.n_turns[at],
+            self.has_tools[at],
             {key: rows[at] for key, rows in self.hidden.items()},
             None if self.tokens is None else self.tokens.take(at),
             {name: values[at] for name, values in self.scalars.items()},
@@ -168,6 +179,8 @@ class Features:
             tuple(_chain(part.groups for part in parts)),
             np.concatenate([part.n_tokens for part in parts]),
             np.concatenate([part.n_dropped for part in parts]),
+            np.concatenate([part.n_turns for part in parts]),
+            np.concatenate([part.has_tools for part in parts]),
             {key: np.concatenate([part.hidden[key] for part in parts]) for key in first.hidden},
             TokenColumns.concat(tokens) if tokens else None,
             {name: np.concatenate([part.scalars[name] for part in parts]) for name in first.scalars},

@@ -12,6 +12,8 @@ from offmap.features import ROLE_CODE, Features, FeatureSpec, HiddenKey, TokenCo
 
 WIDTH = 24
 """Of every hidden state."""
+VOCABULARY = 50
+"""Different token ids."""
 
 
 def make_features(spec: FeatureSpec, n: int, seed: int, shift: float = 0.0) -> Features:
@@ -34,6 +36,8 @@ def make_features(spec: FeatureSpec, n: int, seed: int, shift: float = 0.0) -> F
         tuple("ab"[row % 2] for row in range(n)),
         n_tokens,
         _dropped(n, seed),
+        _rng("turns", seed).integers(1, 9, size=n, dtype=np.int32),
+        _rng("tools", seed).random(n) < 0.3,
         {key: _hidden(key, n, seed, shift) for key in sorted(spec.hidden)},
         _tokens(sorted(spec.tokens), n_tokens, seed, shift) if spec.tokens else None,
         {name: _rng(f"scalar {name}", seed).normal(size=n) + shift for name in sorted(spec.scalars)},
@@ -66,7 +70,8 @@ def _tokens(stats: Sequence[TokenStat], n_tokens: NDArray[np.int32], seed: int, 
     reply = left <= np.repeat(np.ceil(replies * (n_tokens - 1)), n_tokens - 1)
     roles = np.where(reply, ROLE_CODE["assistant"], ROLE_CODE["user"]).astype(np.int8)
     columns = {stat: _statistic(stat, total, seed, shift) for stat in stats}
-    return TokenColumns(offsets, roles, reply.astype(np.int16), (4 * place).astype(np.int32), columns)
+    ids = _rng("ids", seed).integers(0, VOCABULARY, size=total, dtype=np.int32)
+    return TokenColumns(offsets, ids, roles, reply.astype(np.int16), (4 * place).astype(np.int32), columns)
 
 
 def _statistic(stat: TokenStat, total: int, seed: int, shift: float) -> NDArray[np.float32]:

@@ -228,6 +228,10 @@ def _check_columns(name: str, x: Features, batch: Sequence[Conversation], spec: 
     _require(x.groups == tuple(row.domain for row in batch), f"{asked}: groups must be the domains of the batch")
     _require(x.n_tokens.shape == (len(batch),), f"{asked}: n_tokens must have one value a row")
     _check_dropped(asked, getattr(x, "n_dropped", None), len(batch))
+    turns = [len(row.messages) for row in batch]
+    _require(getattr(x, "n_turns", np.zeros(0)).tolist() == turns, f"{asked}: n_turns must count each row's messages")
+    tools = [row.has_tools for row in batch]
+    _require(getattr(x, "has_tools", np.zeros(0)).tolist() == tools, f"{asked}: has_tools must say if tools are used")
     _require(set(x.hidden) == spec.hidden, f"{asked}: hidden holds {sorted(x.hidden)}")
     for key, rows in x.hidden.items():
         good = rows.ndim == 2 and len(rows) == len(batch) and rows.dtype == np.float32 and np.isfinite(rows).all()
@@ -255,7 +259,7 @@ def _check_tokens(asked: str, tokens: TokenColumns, n_tokens: NDArray[np.int32],
     _require(set(tokens.stats) == spec.tokens, f"{asked}: token statistics are {sorted(tokens.stats)}")
     lengths = np.diff(tokens.offsets)
     _require(np.array_equal(lengths, np.maximum(n_tokens - 1, 0)), f"{asked}: a row of L tokens predicts L - 1")
-    columns: dict[str, NDArray[Any]] = {"roles": tokens.roles, "turns": tokens.turns, "starts": tokens.starts}
+    columns: dict[str, NDArray[Any]] = {name: getattr(tokens, name) for name in ("ids", "roles", "turns", "starts")}
     columns |= {str(stat): column for stat, column in tokens.stats.items()}
     for name, column in columns.items():
         _require(column.shape == (tokens.offsets[-1],), f"{asked}: token column {name!r} has shape {column.shape}")
@@ -277,10 +281,13 @@ def _same_features(clause: str, found: Features, wanted: Features, tolerance: fl
 def _columns(x: Features) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "n_tokens", x.n_tokens
     yield "n_dropped", x.n_dropped
+    yield "n_turns", x.n_turns
+    yield "has_tools", x.has_tools
     yield from ((f"hidden {key[0]}:{key[1]}", x.hidden[key]) for key in sorted(x.hidden))
     yield from ((f"scalar {name}", x.scalars[name]) for name in sorted(x.scalars))
     if x.tokens is not None:
         yield "offsets", x.tokens.offsets
+        yield "ids", x.tokens.ids
         yield "roles", x.tokens.roles
         yield "turns", x.tokens.turns
         yield "starts", x.tokens.starts

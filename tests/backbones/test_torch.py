@@ -108,8 +108,10 @@ def oracle(path, conversation, spec):
     hidden = {}
     for layer, pool in spec.hidden:
         states = out.hidden_states[layer][0].double().numpy()
-        role = {Pool.ASSISTANT: "assistant", Pool.USER: "user"}.get(pool)
+        role = {Pool.ASSISTANT: "assistant", Pool.USER: "user", Pool.TOOL: "tool", Pool.REPLY: "assistant"}.get(pool)
         chosen = row.roles == ROLE_CODE[role] if role else np.ones(len(row), bool)
+        if pool == Pool.REPLY and chosen.any():
+            chosen &= row.turns == row.turns[chosen].max()
         mean = states[chosen if chosen.any() else slice(None)].mean(0)
         hidden[layer, pool] = states[-1] if pool == Pool.LAST else mean
     logp = torch.log_softmax(out.logits[0, :-1].double(), -1).numpy()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from offmap.detectors import DETECTORS, GuardProbe, Mahalanobis, Neighbours, Perplexity
+from offmap.detectors import DETECTORS, GuardProbe, Mahalanobis, Neighbours, Perplexity, Scalar
 from offmap.features import Pool
 from offmap.testing import check_detector
 
@@ -10,6 +10,7 @@ OTHER_MODES = [
     Mahalanobis(reference=True),
     Mahalanobis(layers=(0,), pools=(Pool.USER,)),
     Perplexity("conversation"),
+    Scalar("uncertainty", question="unknown"),
     Neighbours(k=1, layers=(-1, 2), pools=(Pool.LAST,)),
     GuardProbe(layers=(-1,), heads=1, strengths=(1e-3,)),
     GuardProbe(layers=(-1,), pools=(Pool.LAST,), heads=3, beta=0.0, seed=7),

@@ -12,7 +12,7 @@ LAST = (-1, Pool.LAST)
 
 def features(rows):
     n = len(rows)
-    ids, counts = tuple(map(str, range(n))), np.ones((2, n), np.int32)
+    ids, counts = tuple(map(str, range(n))), np.ones((4, n), np.int32)
     return Features(ids, ("",) * n, *counts, {LAST: np.asarray(rows, dtype=np.float32)})
 
 

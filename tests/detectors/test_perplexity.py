@@ -14,6 +14,7 @@ def rows(*replies):
     total = len(flat)
     tokens = TokenColumns(
         np.cumsum([0, *map(len, replies)]).astype(np.int64),
+        np.zeros(total, np.int32),
         np.array([ROLE_CODE[role] for role, _ in flat], np.int8),
         np.zeros(total, np.int16),
         np.zeros(total, np.int32),
@@ -21,7 +22,8 @@ def rows(*replies):
     )
     n = len(replies)
     lengths = np.array([len(r) + 1 for r in replies], np.int32)
-    return Features(tuple(map(str, range(n))), ("",) * n, lengths, np.zeros(n, np.int32), {}, tokens)
+    none = np.zeros(n, np.int32)
+    return Features(tuple(map(str, range(n))), ("",) * n, lengths, none, none, none.astype(bool), {}, tokens)
 
 
 def brute_force(x, over):

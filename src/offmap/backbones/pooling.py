@@ -17,19 +17,21 @@ from numpy.typing import NDArray
 
 from offmap.features import ROLE_CODE, HiddenKey, Pool
 
-_ROLE_OF = {Pool.ASSISTANT: ROLE_CODE["assistant"], Pool.USER: ROLE_CODE["user"]}
+_ASSISTANT = ROLE_CODE["assistant"]
+_ROLE_OF = {Pool.ASSISTANT: _ASSISTANT, Pool.USER: ROLE_CODE["user"], Pool.TOOL: ROLE_CODE["tool"]}
 
 
 class Enough(Exception):  # noqa: N818 - a signal, not an error
     """Raised by the last wanted layer when nothing above it is wanted."""
 
 
-def pool_weights(pools: Sequence[Pool], roles: NDArray[np.int8]) -> torch.Tensor:
+def pool_weights(pools: Sequence[Pool], roles: NDArray[np.int8], turns: NDArray[np.int16]) -> torch.Tensor:
     """What each token counts in each pool.
 
     Args:
         pools: the pools, in the order of the second axis of the result.
         roles: (batch, width) role codes, -1 for padding, which is on the right.
+        turns: (batch, width) the message of every token.
 
     Returns:
         (batch, pools, width) float32; each row sums to one.
@@ -40,10 +42,18 @@ def pool_weights(pools: Sequence[Pool], roles: NDArray[np.int8]) -> torch.Tensor
         if pool == Pool.LAST:
             weights[np.arange(len(roles)), place, real.sum(axis=1) - 1] = 1
             continue
-        chosen = roles == _ROLE_OF[pool] if pool in _ROLE_OF else real
+        chosen = _chosen(pool, roles, turns)
         chosen = np.where(chosen.any(axis=1, keepdims=True), chosen, real)
         weights[:, place] = chosen / chosen.sum(axis=1, keepdims=True)
     return torch.from_numpy(weights)
+
+
+def _chosen(pool: Pool, roles: NDArray[np.int8], turns: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """(batch, width): the tokens that a pool is the mean of."""
+    if pool == Pool.REPLY:
+        said = np.where(roles == _ASSISTANT, turns, -1)
+        return np.asarray((said == said.max(axis=1, keepdims=True)) & (said >= 0))
+    return roles == _ROLE_OF[pool] if pool in _ROLE_OF else roles >= 0
 
 
 class PooledLayers:
@@ -53,6 +63,7 @@ class PooledLayers:
         blocks: the decoder layers.
         keys: the wanted (layer, pool), with negative layers as they are.
         roles: (batch, width) role codes of the tokens, -1 for padding.
+        turns: (batch, width) the message of every token.
         device: where the hidden states are.
         only_hidden: nothing else is wanted of the pass, which may stop with ``Enough`` at the last wanted block.
     """
@@ -62,13 +73,14 @@ class PooledLayers:
         blocks: torch.nn.ModuleList,
         keys: Iterable[HiddenKey],
         roles: NDArray[np.int8],
+        turns: NDArray[np.int16],
         device: torch.device,
         *,
         only_hidden: bool,
     ) -> None:
         self._blocks, self._wanted = blocks, _by_layer(keys, len(blocks))
         self._pools = sorted({pool for keys_ in self._wanted.values() for _, pool in keys_})
-        self._weights = pool_weights(self._pools, roles).to(device)
+        self._weights = pool_weights(self._pools, roles, turns).to(device)
         top = max(self._wanted, default=0)
         self._stop_at = top if only_hidden and top < len(blocks) else -1
         self._hooks: list[Any] = []

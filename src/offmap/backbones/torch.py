@@ -39,6 +39,9 @@ FULL = 0.85
 PASSES = 4
 """Passes at once on a CPU, at most."""
 
+_PADDING = ((0, np.int64), (-1, np.int8), (-1, np.int16))
+"""What ids, roles and turns are filled up with."""
+
 Progress = Callable[[int], None]
 """Told, now and then, how many more conversations are done."""
 
@@ -168,13 +171,13 @@ class TorchBackbone:
         return min(padded, self._positions) if self._positions else padded
 
     def _pass(self, rows: list[Rendered], width: int, spec: FeatureSpec) -> Features:
-        ids = np.zeros((len(rows), width), np.int64)
-        roles = np.full((len(rows), width), -1, np.int8)
+        ids, roles, turns = (np.full((len(rows), width), fill, kind) for fill, kind in _PADDING)
         for line, row in enumerate(rows):
-            ids[line, : len(row)], roles[line, : len(row)] = row.ids, row.roles
+            part = slice(len(row))
+            ids[line, part], roles[line, part], turns[line, part] = row.ids, row.roles, row.turns
         device = next(self._decoder.parameters()).device
         tokens = torch.from_numpy(ids).to(device)
-        layers = PooledLayers(self._blocks, spec.hidden, roles, device, only_hidden=not spec.tokens)
+        layers = PooledLayers(self._blocks, spec.hidden, roles, turns, device, only_hidden=not spec.tokens)
         with torch.inference_mode(), self._precision(device):
             with layers:
                 final = self._decoder(input_ids=tokens, use_cache=False).last_hidden_state
@@ -183,7 +186,8 @@ class TorchBackbone:
         hidden = {key: pooled.float().cpu().numpy() for key, pooled in layers.pooled.items()}
         columns = _columns(rows, stats) if spec.tokens else None
         lengths, cut = np.array([(len(row), row.n_dropped) for row in rows], np.int32).T
-        return Features((), (), lengths, cut, hidden, columns)
+        unknown = np.zeros(len(rows), np.int32)
+        return Features((), (), lengths, cut, unknown, unknown.astype(bool), hidden, columns)
 
     def _stats(
         self, final: torch.Tensor, tokens: torch.Tensor, roles: NDArray[np.int8], wanted: frozenset[TokenStat]
@@ -218,7 +222,13 @@ class TorchBackbone:
 
 
 def _named(part: Features, batch: list[Conversation]) -> Features:
-    return replace(part, ids=tuple(c.id for c in batch), groups=tuple(c.domain for c in batch))
+    return replace(
+        part,
+        ids=tuple(c.id for c in batch),
+        groups=tuple(c.domain for c in batch),
+        n_turns=np.array([len(c.messages) for c in batch], np.int32),
+        has_tools=np.array([c.has_tools for c in batch], bool),
+    )
 
 
 def _columns(rows: list[Rendered], stats: dict[TokenStat, NDArray[np.float32]]) -> TokenColumns:
@@ -226,6 +236,7 @@ def _columns(rows: list[Rendered], stats: dict[TokenStat, NDArray[np.float32]]) 
     lengths = np.array([len(row) - 1 for row in rows])
     return TokenColumns(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([row.ids[1:] for row in rows]),
         np.concatenate([row.roles[1:] for row in rows]),
         np.concatenate([row.turns[1:] for row in rows]),
         np.concatenate([row.starts[1:] for row in rows]),

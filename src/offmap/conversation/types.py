@@ -71,6 +71,11 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
     pair: str = ""
     tools: tuple[Tool, ...] = ()
 
+    @property
+    def has_tools(self) -> bool:
+        """Whether tools were offered, called or answered."""
+        return bool(self.tools) or any(message.role == "tool" or message.tool_calls for message in self.messages)
+
 
 def _call_text(call: ToolCall) -> str:
     return f'<tool_call>{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}</tool_call>'

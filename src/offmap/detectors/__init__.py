@@ -8,6 +8,7 @@ from offmap.detectors.guard_probe import GuardProbe
 from offmap.detectors.mahalanobis import Mahalanobis
 from offmap.detectors.neighbours import Neighbours
 from offmap.detectors.perplexity import Perplexity
+from offmap.detectors.scalar import Scalar
 from offmap.registry import Registry
 
 DETECTORS: Registry[Detector] = Registry(
@@ -18,6 +19,7 @@ DETECTORS: Registry[Detector] = Registry(
         "mahalanobis": "offmap.detectors.mahalanobis:Mahalanobis",
         "neighbours": "offmap.detectors.neighbours:Neighbours",
         "perplexity": "offmap.detectors.perplexity:Perplexity",
+        "scalar": "offmap.detectors.scalar:Scalar",
     },
 )
 """Every detector that has a name."""
@@ -32,4 +34,5 @@ __all__ = [
     "Neighbours",
     "Perplexity",
     "Question",
+    "Scalar",
 ]

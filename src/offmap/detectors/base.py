@@ -7,7 +7,7 @@ Its fields are its configuration and its serialised form; fitting returns a new 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,10 @@ class Fitted(Protocol):
 class Detector(Protocol):
     """The configuration of a detector: a frozen dataclass of plain fields."""
 
-    question: ClassVar[Question]
+    @property
+    def question(self) -> Question:
+        """What its score answers; a class attribute, or a field where it depends on the configuration."""
+        ...
 
     def needs(self) -> FeatureSpec:
         """The features that fitting and scoring read."""
