@@ -14,7 +14,7 @@ from offmap.features import FeatureSpec, TokenStat
 from offmap.rendering import Renderer
 
 POCKET = files("offmap.backbones") / "pocket"
-WEIGHTS = "238b285ae47034ff6647e8bd1009ee851dd349e37558a7a625f6f24d9f02f7bf"
+WEIGHTS = "5574d31336d538a0bdfd880e996ab17b72f23c6dd64814f9bc0f6ecf309f28fc"
 TALK = Conversation(
     id="x",
     messages=(
