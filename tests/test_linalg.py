@@ -2,17 +2,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import mahalanobis
+from scipy.stats import iqr
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 from offmap.linalg import (
+    Clusters,
     Moments,
     Whitener,
     blocks,
+    centre_and_spread,
     fourth_moment,
     kth_cosine_distance,
+    leave_one_out,
     ledoit_wolf,
     row_sums,
+    shrunk_gaussian,
+    spaced,
+    standardise,
     unit_rows,
 )
 
@@ -70,6 +78,123 @@ def test_whitener_widens_float32_rows():
 def test_whitener_refuses_what_holds_no_distance(covariance, message):
     with pytest.raises(ValueError, match=message):
         Whitener.of(np.zeros(3), covariance)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1, 0.7])
+def test_leave_one_out_distances_are_those_of_fitting_without_the_row(rho):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 6)) @ rng.normal(size=(6, 6))
+    n, ridge = len(x), 0.3 * rho
+
+    def gaussian(rows, ridge):
+        return rows.mean(axis=0), np.linalg.inv((1 - rho) * np.cov(rows.T, ddof=0) + ridge * np.eye(6))
+
+    mean, inverse = gaussian(x, ridge)
+    squared = np.array([(row - mean) @ inverse @ (row - mean) for row in x])
+    oracle = []
+    for i, row in enumerate(x):
+        mean, inverse = gaussian(np.delete(x, i, axis=0), ridge * n / (n - 1))
+        oracle.append((row - mean) @ inverse @ (row - mean))
+    np.testing.assert_allclose(leave_one_out(squared, rho), oracle, rtol=1e-9)
+    np.testing.assert_allclose(leave_one_out(squared[:9], rho, n), oracle[:9], rtol=1e-9)
+
+
+def test_a_shrunk_gaussian_is_scikit_learns():
+    x = rows(60, 8)
+    oracle = LedoitWolf().fit(x)
+    whitener, shrinkage = shrunk_gaussian(x)
+    assert shrinkage == pytest.approx(oracle.shrinkage_, abs=1e-12)
+    np.testing.assert_allclose(whitener.squared_distance(rows(20, 8, 3)), oracle.mahalanobis(rows(20, 8, 3)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("starts", [(0,), (0, 1, 4), (0, 2, 7), (0, 3, 9)])
+def test_banded_distances_are_those_along_the_principal_axes(starts):
+    x, new = rows(200, 8), rows(30, 8, 3)
+    whitener = shrunk_gaussian(x)[0]
+    left, values, _ = np.linalg.svd(LedoitWolf().fit(x).covariance_)
+    each = ((new - x.mean(axis=0)) @ left) ** 2 / values
+    ends = (*starts[1:], 8)
+    oracle = [each[:, start:end].sum(axis=1) for start, end in zip(starts, ends, strict=True)]
+    found = whitener.banded_distance(new, starts)
+    np.testing.assert_allclose(found, np.transpose(oracle), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(found.sum(axis=1), whitener.squared_distance(new), rtol=1e-12)
+
+
+def clustered(sizes, d=5, seed=0):
+    """Rows of clusters far apart, shuffled, and the cluster of each."""
+    rng = np.random.default_rng(seed)
+    members = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    centres = 3 * rng.normal(size=(len(sizes), d))
+    return rng.normal(size=(len(members), d)) @ rng.normal(size=(d, d)) + centres[members], members
+
+
+def nearest(row, x, members, covariance):
+    """Squared distance of a row to the nearest cluster mean, by a loop."""
+    means = [x[members == cluster].mean(axis=0) for cluster in sorted(set(members))]
+    return min(mahalanobis(row, mean, np.linalg.inv(covariance)) ** 2 for mean in means)
+
+
+def residuals(x, members):
+    return np.array([row - x[members == cluster].mean(axis=0) for row, cluster in zip(x, members, strict=True)])
+
+
+@pytest.mark.parametrize("sizes", [(30,), (20, 12), (14, 2, 1, 9)])
+def test_clusters_are_loops_over_domains_and_over_rows_left_out(sizes):
+    x, members = clustered(sizes)
+    new = clustered((4,) * len(sizes), seed=0)[0]
+    estimate = LedoitWolf(assume_centered=True).fit(residuals(x, members))
+    clusters, left_out = Clusters.of(x, members)
+    oracle = [nearest(row, x, members, estimate.covariance_) for row in new]
+    np.testing.assert_allclose(clusters.squared_distance(new), oracle, rtol=1e-8)
+
+    n, rho = len(x), estimate.shrinkage_
+    ridge = rho * np.trace(residuals(x, members).T @ residuals(x, members)) / n / x.shape[1] * n / (n - 1)
+    for i in range(n):
+        others, kept = np.delete(x, i, axis=0), np.delete(members, i)
+        away = residuals(others, kept)
+        covariance = (1 - rho) * away.T @ away / (n - 1) + ridge * np.eye(x.shape[1])
+        assert left_out[i] == pytest.approx(nearest(x[i], others, kept, covariance), rel=1e-8)
+
+
+def test_one_cluster_is_one_gaussian():
+    x = rows(40, 6)
+    clusters, left_out = Clusters.of(x, np.zeros(40, np.intp))
+    whitener, shrinkage = shrunk_gaussian(x)
+    np.testing.assert_allclose(clusters.squared_distance(x), whitener.squared_distance(x), rtol=1e-9)
+    np.testing.assert_allclose(left_out, leave_one_out(whitener.squared_distance(x), shrinkage), rtol=1e-9)
+
+
+def test_clusters_that_hold_one_row_each_are_refused():
+    with pytest.raises(ValueError, match="do not vary"):
+        Clusters.of(rows(3, 4), np.arange(3))
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=40)
+def test_standardised_values_have_their_middle_at_0_and_their_range_at_1(values):
+    usual = centre_and_spread(np.array(values))
+    assert usual[0] == pytest.approx(np.median(values))
+    assert usual[1] > 0
+    if iqr(values) > 1e-6 * max(map(abs, values)):
+        z = standardise(np.array(values), usual)
+        assert np.median(z) == pytest.approx(0, abs=1e-9)
+        assert iqr(z) == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize(("values", "spread"), [([3, 3, 3], 3), ([-2, -2], 2), ([0, 0], 1)])
+def test_values_that_do_not_vary_have_a_spread(values, spread):
+    np.testing.assert_array_equal(centre_and_spread(np.array(values, float)), [values[0], spread])
+
+
+@given(st.integers(1, 60), st.integers(1, 70))
+@settings(deadline=None)
+def test_spaced_rows_run_from_first_to_last_at_even_steps(n, most):
+    found = spaced(np.arange(n), most)
+    assert len(found) == min(n, most) == len(set(found))
+    assert found[0] == 0
+    assert len(found) == 1 or found[-1] == n - 1
+    steps = np.diff(found)
+    assert len(steps) == 0 or steps.max() - steps.min() <= 1
 
 
 @pytest.mark.parametrize("k", [1, 4, 30])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from offmap.backbones.base import Backbone
 from offmap.conversation import Conversation
-from offmap.detectors.base import Detector, Fitted
+from offmap.detectors.base import Detector, Explained, Fitted
 from offmap.features import Features, FeatureSpec, FloatArray, Pool, TokenColumns, TokenStat
 from offmap.registry import configure, options_of
 from offmap.synthetic import make_features
@@ -38,8 +38,8 @@ def check_detector(detector: Detector, *, seed: int = 0) -> None:
     It is a frozen dataclass whose options survive JSON; fitting and scoring are deterministic, mutate nothing, and read
     only what ``needs()`` names; a row's score depends on that row alone, is float64, finite, and higher for rows
     that lie further out (or, where the question is "unsafe", for rows like the unsafe ones); the fitted
-    state is plain arrays, from which ``restore`` gives the same scores to the last bit; and fitting on nothing raises
-    ValueError.
+    state is plain arrays, from which ``restore`` gives the same scores to the last bit; its ``parts``, if it has any,
+    keep the same rules; and fitting on nothing raises ValueError.
 
     Raises:
         AssertionError: with the clause that was broken.
@@ -48,6 +48,7 @@ def check_detector(detector: Detector, *, seed: int = 0) -> None:
     case = _Case.make(detector, seed)
     _check_fit(case)
     _check_rows(case)
+    _check_parts(case)
     _check_state(case)
     _check_direction(case)
     _check_too_few(case)
@@ -170,6 +171,24 @@ def _check_rows(case: _Case) -> None:
     case.require(case.score(case.usual.take([])).shape == (0,), "no rows must give no scores, of shape (0,)")
     wide = make_features(case.detector.needs() | EVERYTHING, n, 3 * case.seed + 2)
     case.same(case.score(wide), scores, "a score must not depend on columns outside needs()")
+
+
+def _check_parts(case: _Case) -> None:
+    if not isinstance(case.fitted, Explained):
+        return
+    fitted = case.fitted
+    parts = _call(case.detector, "parts", lambda: fitted.parts(case.usual))
+    single, none = (fitted.parts(case.usual.take(index)) for index in ([3], []))
+    restored = case.detector.restore(fitted.arrays())
+    again = restored.parts(case.usual) if isinstance(restored, Explained) else {}
+    case.require(bool(parts), "parts must name at least one part")
+    case.require(parts.keys() == single.keys() == none.keys() == again.keys(), "parts must have the same names always")
+    for name, z in parts.items():
+        good = z.dtype == np.float64 and z.shape == (len(case.usual),) and none[name].shape == (0,)
+        case.require(good and bool(np.isfinite(z).all()), f"part {name!r} must be one finite float64 a row")
+        near = abs(single[name][0] - z[3]) <= _SAME * np.abs(z).max()
+        case.require(bool(near), f"part {name!r} must not depend on the other rows of the batch")
+        case.require(np.array_equal(again[name], z), f"part {name!r} must be the same to the last bit after restore")
 
 
 def _check_state(case: _Case) -> None:

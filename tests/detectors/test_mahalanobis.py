@@ -3,7 +3,6 @@ import pytest
 from sklearn.covariance import LedoitWolf
 
 from offmap.detectors import Mahalanobis
-from offmap.detectors.mahalanobis import leave_one_out
 from offmap.features import Features, FeatureSpec, Pool
 from offmap.testing import make_features
 
@@ -54,22 +53,15 @@ def test_states_are_averaged_after_each_is_standardised():
     np.testing.assert_allclose(whole.fit(safe).score(new), np.mean(each, axis=0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.1, 0.7])
-def test_leave_one_out_distances_are_those_of_fitting_without_the_row(rho):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(30, 6)) @ rng.normal(size=(6, 6))
-    n, ridge = len(x), 0.3 * rho
-
-    def gaussian(rows, ridge):
-        return rows.mean(axis=0), np.linalg.inv((1 - rho) * np.cov(rows.T, ddof=0) + ridge * np.eye(6))
-
-    mean, inverse = gaussian(x, ridge)
-    squared = np.array([(row - mean) @ inverse @ (row - mean) for row in x])
-    oracle = []
-    for i, row in enumerate(x):
-        mean, inverse = gaussian(np.delete(x, i, axis=0), ridge * n / (n - 1))
-        oracle.append((row - mean) @ inverse @ (row - mean))
-    np.testing.assert_allclose(leave_one_out(squared, rho), oracle, rtol=1e-9)
+def test_the_score_is_the_mean_of_the_named_parts():
+    detector = Mahalanobis((-1, -2), (Pool.LAST, Pool.MEAN))
+    safe, new = make_features(detector.needs(), 80, 0), make_features(detector.needs(), 30, 1)
+    fitted = detector.fit(safe)
+    parts = fitted.parts(new)
+    assert list(parts) == ["layer -1 last", "layer -1 mean", "layer -2 last", "layer -2 mean"]
+    one = Mahalanobis((-2,), (Pool.LAST,)).fit(safe).score(new)
+    np.testing.assert_array_equal(parts["layer -2 last"], one)
+    np.testing.assert_array_equal(fitted.score(new), np.mean(list(parts.values()), axis=0))
 
 
 @pytest.mark.parametrize("rows", [60, 200, 2000])

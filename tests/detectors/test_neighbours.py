@@ -28,6 +28,9 @@ def test_states_are_averaged():
     safe, new = make_features(whole.needs(), 60, 0), make_features(whole.needs(), 30, 1)
     each = [Neighbours(layers=(layer,)).fit(safe).score(new) for layer in (-1, -2)]
     np.testing.assert_allclose(whole.fit(safe).score(new), np.mean(each, axis=0), rtol=1e-12)
+    parts = whole.fit(safe).parts(new)
+    assert list(parts) == ["layer -1 assistant", "layer -2 assistant"]
+    np.testing.assert_array_equal(parts["layer -2 assistant"], each[1])
 
 
 def test_the_bank_is_single_precision_and_rows_may_repeat():

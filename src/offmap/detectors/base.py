@@ -7,6 +7,7 @@ Its fields are its configuration and its serialised form; fitting returns a new 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,6 +31,19 @@ class Fitted(Protocol):
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state, from which ``Detector.restore`` makes an equal object."""
+        ...
+
+
+@runtime_checkable
+class Explained(Fitted, Protocol):
+    """A fitted detector of several parts that tells what each of them found."""
+
+    def parts(self, x: Features) -> dict[str, FloatArray]:
+        """Name of a part -> its standardised score of each row, (n,), higher more suspicious.
+
+        ``score`` is computed from these alone, in a way that the detector states. The names are the same for all rows:
+        "layer -1 assistant", "layer -1 assistant band 4:16".
+        """
         ...
 
 
@@ -63,11 +77,18 @@ def hidden_keys(layers: Sequence[int], pools: Sequence[Pool]) -> tuple[HiddenKey
     """Every layer with every pool.
 
     Raises:
-        ValueError: no layer or no pool.
+        ValueError: no layer, no pool, or one named twice.
     """
     if not layers or not pools:
         raise ValueError(f"layers={tuple(layers)}, pools={tuple(pools)}: wanted at least one of each")
+    if len(set(layers)) < len(layers) or len(set(pools)) < len(pools):
+        raise ValueError(f"layers={tuple(layers)}, pools={tuple(map(str, pools))}: one is named twice")
     return tuple((layer, Pool(pool)) for layer in layers for pool in pools)
+
+
+def part_name(key: HiddenKey) -> str:
+    """What ``Explained.parts`` calls a pooled state: "layer -1 assistant"."""
+    return f"layer {key[0]} {key[1]}"
 
 
 def hidden_rows(x: Features, key: HiddenKey) -> NDArray[np.float32]:
@@ -103,3 +124,43 @@ def require_rows(x: Features | None, wanted: int, kind: str) -> Features:
                 f"{kind} row {x.ids[first]!r}: hidden state {layer}:{pool} is not finite; leave the row out"
             )
     return x
+
+
+class State(Protocol):
+    """What a detector learned of one pooled state."""
+
+    def score(self, rows: NDArray[Any]) -> FloatArray:
+        """The standardised score of each pooled vector, (n, d) to (n,)."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that it holds."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FittedStates:
+    """A fitted detector that judges every pooled state by itself; its score is the mean of theirs."""
+
+    states: Mapping[HiddenKey, State]
+
+    def score(self, x: Features) -> FloatArray:
+        """Mean of ``parts``."""
+        return np.asarray(np.mean(list(self.parts(x).values()), axis=0))
+
+    def parts(self, x: Features) -> dict[str, FloatArray]:
+        """The standardised score of every pooled state."""
+        return {part_name(key): state.score(hidden_rows(x, key)) for key, state in self.states.items()}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What every state holds, under names that begin with layer and pool."""
+        return {
+            f"{layer}.{pool}.{name}": array
+            for (layer, pool), state in self.states.items()
+            for name, array in state.arrays().items()
+        }
+
+
+def state_arrays(arrays: Arrays, key: HiddenKey, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
+    """Copies of the named arrays of one pooled state, as ``FittedStates.arrays`` wrote them."""
+    return tuple(np.array(arrays[f"{key[0]}.{key[1]}.{name}"]) for name in names)

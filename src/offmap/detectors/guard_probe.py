@@ -110,9 +110,13 @@ class FittedGuardProbe:
 
     def score(self, x: Features) -> FloatArray:
         """Mean logit of the heads plus ``beta`` times their standard deviation."""
-        parts = blocks(np.arange(len(x)))
-        logits = np.concatenate([self._logits(x.take(part.astype(np.intp))) for part in parts])
+        logits = self.logits(x)
         return np.asarray(logits.mean(axis=1) + self.probe.beta * logits.std(axis=1))
+
+    def logits(self, x: Features) -> FloatArray:
+        """What each head says, (n, heads); higher is more suspicious."""
+        parts = blocks(np.arange(len(x)))
+        return np.concatenate([self._logits(x.take(part.astype(np.intp))) for part in parts])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Mean, heads, intercepts and the chosen strength."""

@@ -8,9 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from offmap.detectors.base import Arrays, Question, hidden_keys, hidden_rows, require_rows
-from offmap.features import Features, FeatureSpec, FloatArray, HiddenKey, Pool
-from offmap.linalg import kth_cosine_distance, unit_rows
+from offmap.detectors.base import (
+    Arrays,
+    FittedStates,
+    Question,
+    hidden_keys,
+    hidden_rows,
+    require_rows,
+    state_arrays,
+)
+from offmap.features import Features, FeatureSpec, FloatArray, Pool
+from offmap.linalg import centre_and_spread, kth_cosine_distance, spaced, standardise, unit_rows
 
 SAMPLE = 2000
 """Safe rows, evenly spaced, whose own distances say what is usual."""
@@ -39,45 +47,34 @@ class Neighbours:
         """Every layer with every pool."""
         return FeatureSpec(hidden=frozenset(hidden_keys(self.layers, self.pools)))
 
-    def fit(self, safe: Features, unsafe: Features | None = None) -> FittedNeighbours:  # noqa: ARG002
+    def fit(self, safe: Features, unsafe: Features | None = None) -> FittedStates:  # noqa: ARG002
         """Keep the safe rows. There must be more than ``k``."""
         require_rows(safe, self.k + 1, "safe")
         keys = hidden_keys(self.layers, self.pools)
-        banks = tuple(unit_rows(hidden_rows(safe, key)).astype(np.float32) for key in keys)
-        return FittedNeighbours(self.k, keys, banks, np.array([_usual(bank, self.k) for bank in banks]))
+        return FittedStates({key: _bank(hidden_rows(safe, key), self.k) for key in keys})
 
-    def restore(self, arrays: Arrays) -> FittedNeighbours:
+    def restore(self, arrays: Arrays) -> FittedStates:
         """From ``arrays()`` of an equal detector."""
         keys = hidden_keys(self.layers, self.pools)
-        banks = tuple(np.array(arrays[f"{layer}.{pool}.bank"]) for layer, pool in keys)
-        return FittedNeighbours(self.k, keys, banks, np.array(arrays["usual"]))
+        return FittedStates({key: _Bank(self.k, *state_arrays(arrays, key, ("bank", "usual"))) for key in keys})
 
 
 @dataclass(frozen=True, eq=False)
-class FittedNeighbours:
-    """Banks of safe rows, one a pooled state, and the centre and spread of the distances within each."""
+class _Bank:
+    """Safe rows of unit length in float32, and the centre and spread of the distances among them."""
 
     k: int
-    keys: tuple[HiddenKey, ...]
-    banks: tuple[NDArray[np.float32], ...]
+    bank: NDArray[np.float32]
     usual: FloatArray
 
-    def score(self, x: Features) -> FloatArray:
-        """Mean standardised distance to the k-th nearest safe row."""
-        each = [
-            (kth_cosine_distance(unit_rows(hidden_rows(x, key)), bank, self.k) - centre) / spread
-            for key, bank, (centre, spread) in zip(self.keys, self.banks, self.usual, strict=True)
-        ]
-        return np.asarray(np.mean(each, axis=0))
+    def score(self, rows: NDArray[Any]) -> FloatArray:
+        return standardise(kth_cosine_distance(unit_rows(rows), self.bank, self.k), self.usual)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The banks in float32, and what is usual in each."""
-        banks = {f"{layer}.{pool}.bank": bank for (layer, pool), bank in zip(self.keys, self.banks, strict=True)}
-        return {**banks, "usual": self.usual}
+        return {"bank": self.bank, "usual": self.usual}
 
 
-def _usual(bank: NDArray[np.float32], k: int) -> tuple[float, float]:
-    """Median and interquartile range of the distances from rows of the bank to their k-th other row."""
-    sample = bank[np.linspace(0, len(bank) - 1, min(len(bank), SAMPLE)).astype(np.intp)]
-    low, centre, high = np.quantile(kth_cosine_distance(sample, bank, k + 1), [0.25, 0.5, 0.75])
-    return float(centre), float(high - low) or float(centre) or 1.0
+def _bank(rows: NDArray[Any], k: int) -> _Bank:
+    bank = unit_rows(rows).astype(np.float32)
+    sample = spaced(bank, SAMPLE)
+    return _Bank(k, bank, centre_and_spread(kth_cosine_distance(sample, bank, k + 1)))

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from offmap.detectors._tokens import chosen, means, statistic, token_columns
 from offmap.detectors.base import Arrays, Question, require_rows
-from offmap.features import ROLE_CODE, Features, FeatureSpec, FloatArray, TokenStat
-from offmap.linalg import row_sums
+from offmap.features import Features, FeatureSpec, FloatArray, TokenStat
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,11 @@ class FittedPerplexity:
 
     def score(self, x: Features) -> FloatArray:
         """Mean surprise in nats, or its exp; see ``Perplexity``."""
-        if x.tokens is None or TokenStat.LOGPROB not in x.tokens.stats:
-            raise ValueError("features lack the token statistic 'logprob'")
-        surprise = -x.tokens.stats[TokenStat.LOGPROB].astype(np.float64)
-        mean = _mean(surprise, np.ones(len(surprise), bool), x.tokens.offsets)
-        if self.over == "conversation":
-            return np.exp(mean)
-        reply = _mean(surprise, x.tokens.roles == ROLE_CODE["assistant"], x.tokens.offsets)
-        return np.asarray(np.where(np.isnan(reply), mean, reply))
+        surprise = -statistic(x, TokenStat.LOGPROB)
+        tokens = token_columns(x)
+        mean = means(surprise, chosen(tokens, self.over), tokens.offsets)
+        return np.exp(mean) if self.over == "conversation" else mean
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Nothing."""
         return {}
-
-
-def _mean(values: FloatArray, used: NDArray[np.bool_], offsets: NDArray[np.int64]) -> FloatArray:
-    count = row_sums(used, offsets)
-    total = row_sums(np.where(used, values, 0.0), offsets)
-    return np.asarray(np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0))
