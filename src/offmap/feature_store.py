@@ -60,6 +60,11 @@ class Cached:
         return self.backbone.fingerprint
 
     @property
+    def scalars(self) -> frozenset[str]:
+        """Names of the scalars that the backbone gives."""
+        return frozenset(getattr(self.backbone, "scalars", ()))
+
+    @property
     def source(self) -> object:
         """Where the backbone comes from, or None if it does not say."""
         return getattr(self.backbone, "source", None)

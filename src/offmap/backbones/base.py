@@ -14,7 +14,8 @@ class Backbone(Protocol):
     """Turns conversations into features.
 
     ``fingerprint`` names everything that can change a feature: model, revision or weights' hash, adapter, template,
-    dtype, length limit. Equal fingerprints must give equal features.
+    dtype, length limit. Equal fingerprints must give equal features. One that gives scalars names them in an attribute
+    ``scalars: frozenset[str]``.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""A model from a directory or the hub: its parts, its precision and the name of its weights."""
+"""A model from a directory or the hub: its parts, its precision and the name of its weights. Guards and plain LMs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from offmap.backbones.guard_families import CLASSIFIER, guard_name
 from offmap.backbones.source import BackboneSource, model_path
 from offmap.errors import InputError
 
@@ -32,7 +33,7 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """A causal LM, ready to run.
+    """A causal LM, or a classifier on one, ready to run.
 
     Attributes:
         model: the model with its head.
@@ -42,6 +43,7 @@ class Loaded:
         dtype: the precision of matrix products.
         positions: the most tokens that the model can read, or None.
         identity: what the weights are: the hash of a directory's files, or a name on the hub and its commit.
+        guard: the family of a published guard, or None.
     """
 
     model: Any
@@ -51,6 +53,7 @@ class Loaded:
     dtype: torch.dtype
     positions: int | None
     identity: str
+    guard: str | None = None
 
 
 def load_model(source: BackboneSource, device: str) -> Loaded:
@@ -59,7 +62,7 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
     Raises:
         InputError: as said there.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     model, adapter, place = model_path(source.model), source.adapter, _device(device)
     identity = _identity(model, source.revision, adapter)
@@ -68,14 +71,17 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
     with _quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, **options)
+            guard = _guard(source, model, options)
             stored = torch.float32 if adapter or kept == torch.float32 else "auto"
-            lm: Any = AutoModelForCausalLM.from_pretrained(model, dtype=stored, use_safetensors=True, **options)
+            lm: Any = _weights(model, guard, dtype=stored, **options)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise InputError(f"model {model!r}: cannot be loaded as a causal LM: {error}") from error
+            kind = "classifier" if source.guard == CLASSIFIER else "causal LM"
+            raise InputError(f"model {model!r}: cannot be loaded as a {kind}: {error}") from error
         if adapter:
             lm = _merged(lm, adapter)
     lm.eval().requires_grad_(False)
     decoder = lm.get_decoder()
+    decoder = getattr(lm, "model", lm) if decoder is lm else decoder
     config = lm.config.get_text_config()
     blocks = next(
         (m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers),
@@ -85,7 +91,36 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
         raise InputError(f"model {model!r}: no list of {config.num_hidden_layers} decoder layers in it")
     _cast(decoder, kept)
     positions = getattr(config, "max_position_embeddings", None)
-    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, identity)
+    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, identity, guard)
+
+
+def _guard(source: BackboneSource, model: str, options: dict[str, Any]) -> str | None:
+    """The family of the guard that is asked for."""
+    from transformers import AutoConfig
+
+    if source.guard is None:
+        wrong = next((name for name in ("policy", "unsafe_label") if getattr(source, name) is not None), None)
+        if wrong:
+            raise InputError(f"{wrong} {getattr(source, wrong)!r}: for guards; guard= its family is wanted")
+        return None
+    known = AutoConfig.from_pretrained(model, **options).architectures if source.guard == "auto" else []
+    return guard_name(source.guard, source.model, known or [])
+
+
+def _weights(model: str, guard: str | None, **options: Any) -> Any:
+    """The model with every weight read: one that the files lack would be random."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    kind: Any = AutoModelForSequenceClassification if guard == CLASSIFIER else AutoModelForCausalLM
+    lm, found = kind.from_pretrained(model, use_safetensors=True, output_loading_info=True, **options)
+    if found["missing_keys"]:
+        raise ValueError(f"its files lack the weights {sorted(found['missing_keys'])[:3]}")
+    if guard == CLASSIFIER and not isinstance(getattr(lm, "score", None), torch.nn.Linear):
+        raise InputError(
+            f"model {model!r}: {type(lm).__name__}: wanted a classifier on a causal LM, one linear layer `score` over "
+            "the last token; an encoder sees the tokens ahead, and its states change with the padding"
+        )
+    return lm
 
 
 def _identity(model: str, revision: str | None, adapter: str | None) -> str:

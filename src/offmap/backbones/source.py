@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from offmap.backbones.guard_families import GuardName
+
 if TYPE_CHECKING:
     from offmap.backbones.torch import TorchBackbone
 
@@ -16,13 +18,19 @@ POCKET = "pocket"
 
 
 class BackboneSource(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A model and how it is read; see ``TorchBackbone.load`` for the fields."""
+    """A model and how it is read; see ``TorchBackbone.load`` for the fields.
+
+    ``BackboneSource("guards/mine", guard="llama-guard")`` is a published guard, which also gives the scalar "guard".
+    """
 
     model: str = POCKET
     revision: str | None = None
     adapter: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     max_tokens: int | None = None
+    guard: GuardName | None = None
+    policy: str | None = None
+    unsafe_label: str | None = None
 
 
 def open_backbone(

@@ -21,13 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from offmap.backbones.guard_families import CLASSIFIER
+from offmap.backbones.guard_models import classifier_head, open_guard
 from offmap.backbones.loading import Loaded, load_model
 from offmap.backbones.pooling import PooledLayers
 from offmap.backbones.source import BackboneSource
-from offmap.backbones.token_stats import head_of, token_stats
+from offmap.backbones.token_stats import Head, head_of, token_stats
 from offmap.conversation import Conversation
 from offmap.errors import InputError
-from offmap.features import Features, FeatureSpec, TokenColumns, TokenStat
+from offmap.features import Features, FeatureSpec, FloatArray, TokenColumns, TokenStat
 from offmap.rendering import Rendered, Renderer
 
 WIDTH = 32
@@ -50,8 +52,9 @@ class TorchBackbone:
     """A causal LM of transformers. See ``load``.
 
     Attributes:
-        source: what opens the same backbone again, with the precision that was chosen here.
+        source: what opens the same backbone again, with the precision and the family of guard that were chosen here.
         fingerprint: names weights, template, length limit and precision.
+        scalars: names of the scores that it gives itself: "guard" of a guard, none of a plain LM.
     """
 
     def __init__(self, loaded: Loaded, source: BackboneSource, token_budget: int, progress: Progress | None) -> None:
@@ -59,12 +62,18 @@ class TorchBackbone:
             raise InputError(f"token_budget {token_budget}: at least 1 is wanted")
         self._decoder, self._blocks, self._dtype = loaded.decoder, loaded.blocks, loaded.dtype
         dtype = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
-        self.source = msgspec.structs.replace(source, dtype=dtype)
+        self.source = msgspec.structs.replace(source, dtype=dtype, guard=loaded.guard)
         limits = [n for n in (source.max_tokens, loaded.positions) if n]
         self._positions, self._budget, self._progress = loaded.positions, token_budget, progress
-        self._render = Renderer(loaded.tokenizer, min(limits, default=None))
+        limit = min(limits, default=None)
+        self._speaks = loaded.guard != CLASSIFIER
         self._head = self._prove(loaded.model)
+        self._guard = open_guard(loaded, source, limit, self._head) if loaded.guard else None
+        self.scalars = frozenset({"guard"}) if self._guard else frozenset[str]()
+        self._render = self._guard.render if self._guard else Renderer(loaded.tokenizer, limit)
         self.fingerprint = f"{loaded.identity} template={self._render.fingerprint} dtype={self._dtype}"
+        if self._guard:
+            self.fingerprint += f" guard={self._guard.name}"
 
     @classmethod
     def load(
@@ -83,14 +92,19 @@ class TorchBackbone:
                 directory of a PEFT adapter, merged into the weights (needs the extra ``adapter``). ``dtype`` bfloat16
                 multiplies in bfloat16 and keeps sums, norms and the residual stream in float32; auto does so where the
                 processor has it, else all is float32. Conversations over ``max_tokens`` are cut by
-                ``rendering.truncate``; None: over what the model has positions for.
+                ``rendering.truncate``; None: over what the model has positions for. ``guard`` is the family of a
+                published guard (llama-guard, qwen3guard, shieldgemma, granite-guardian, classifier for any
+                ``ForSequenceClassification`` on a causal LM; auto asks the architecture and the model's name). It gives
+                the scalar "guard", log P(unsafe) - log P(safe); a classifier gives no token statistics. ``policy`` is
+                what ShieldGemma (always) and Granite Guardian (else: harm) judge by; ``unsafe_label`` is the label that
+                means unsafe, where a classifier's labels do not say.
             device: ``auto`` is CUDA where there is one.
             token_budget: tokens of a batch, padding included. On a CPU larger ones leave the cache and are slower.
             progress: called after every batch.
 
         Raises:
             InputError: no such model or adapter, no commit as revision, peft missing, a tokenizer or an architecture
-                that cannot be used.
+                that cannot be used, a guard that is not of its family or whose verdict or labels cannot be read.
         """
         loaded = load_model(source, device)
         return cls(loaded, source, token_budget, progress)
@@ -99,11 +113,14 @@ class TorchBackbone:
         """Features of each conversation, in the order given.
 
         Raises:
-            InputError: a conversation that the chat template refuses, that is empty, or that does not fit in memory.
-            ValueError: a layer that the model lacks, or a scalar.
+            InputError: a conversation that the chat template refuses, that is empty, that does not fit in memory, or
+                that a guard's own prompt leaves no room for.
+            ValueError: a layer or a scalar that the model lacks, or token statistics of a classifier.
         """
-        if spec.scalars:
-            raise ValueError(f"scalars {sorted(spec.scalars)}: a language model gives none")
+        if spec.scalars - self.scalars:
+            raise ValueError(f"scalars {sorted(spec.scalars)}: the model gives {', '.join(self.scalars) or 'none'}")
+        if spec.tokens and not self._speaks:
+            raise ValueError(f"token statistics {sorted(spec.tokens)}: a classifier has no LM head and gives none")
         rows = self._render(batch)
         empty = next((c.id for c, row in zip(batch, rows, strict=True) if not len(row)), None)
         if empty is not None:
@@ -177,17 +194,20 @@ class TorchBackbone:
             ids[line, part], roles[line, part], turns[line, part] = row.ids, row.roles, row.turns
         device = next(self._decoder.parameters()).device
         tokens = torch.from_numpy(ids).to(device)
-        layers = PooledLayers(self._blocks, spec.hidden, roles, turns, device, only_hidden=not spec.tokens)
+        layers = PooledLayers(
+            self._blocks, spec.hidden, roles, turns, device, only_hidden=not (spec.tokens or spec.scalars)
+        )
         with torch.inference_mode(), self._precision(device):
             with layers:
                 final = self._decoder(input_ids=tokens, use_cache=False).last_hidden_state
                 layers.final(final)
             stats = self._stats(final, tokens, roles, spec.tokens) if spec.tokens else {}
+            scalars = {name: self._verdicts(final, rows) for name in spec.scalars}
         hidden = {key: pooled.float().cpu().numpy() for key, pooled in layers.pooled.items()}
         columns = _columns(rows, stats) if spec.tokens else None
         lengths, cut = np.array([(len(row), row.n_dropped) for row in rows], np.int32).T
         unknown = np.zeros(len(rows), np.int32)
-        return Features((), (), lengths, cut, unknown, unknown.astype(bool), hidden, columns)
+        return Features((), (), lengths, cut, unknown, unknown.astype(bool), hidden, columns, scalars)
 
     def _stats(
         self, final: torch.Tensor, tokens: torch.Tensor, roles: NDArray[np.int8], wanted: frozenset[TokenStat]
@@ -196,10 +216,17 @@ class TorchBackbone:
         stats = token_stats(final[:, :-1][predicted], tokens[:, 1:][predicted], self._head, wanted)
         return {name: column.cpu().numpy() for name, column in stats.items()}
 
+    def _verdicts(self, final: torch.Tensor, rows: list[Rendered]) -> FloatArray:
+        """The guard's score of each row."""
+        if self._guard is None:
+            raise ValueError("not a guard")
+        at = [self._guard.position(row.ids) for row in rows]
+        return self._guard.score(final[torch.arange(len(rows)), torch.tensor(at)])
+
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16)
 
-    def _prove(self, model: Any) -> Any:
+    def _prove(self, model: Any) -> Head:
         """Check on one example that the model is causal and that its head is understood."""
         device = next(self._decoder.parameters()).device
         generator = torch.Generator().manual_seed(0)
@@ -212,6 +239,8 @@ class TorchBackbone:
         scale = hidden.abs().max()
         if (hidden[:, : size // 2] - half).abs().max() > (1e-3 if self._dtype == torch.float32 else 5e-2) * scale:
             raise InputError(f"{type(model).__name__}: a token sees those after it; a causal LM is wanted")
+        if not self._speaks:
+            return classifier_head(model, tokens[0], hidden[0], logits[0], self._dtype)
         return head_of(model, hidden[0], logits[0], self._dtype)
 
     def _nothing(self, spec: FeatureSpec) -> Features:
