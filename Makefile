@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: .venv/.core
 	$(BIN)/offmap bench --suite procedural --out runs/demo
 
-test: .venv/.dev lint
+test: .venv/.dev .venv/reference/.done lint
 	$(BIN)/python -m pytest
 
 lint: .venv/.dev

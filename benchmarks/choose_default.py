@@ -20,8 +20,9 @@ from offmap import DEFAULT_DETECTORS, open_backbone
 from offmap.evidence import SPAN_STATS
 from offmap.feature_store import Cached
 from offmap.fusion import Fusion
+from offmap.members import Rows, fit_members, needs
 from offmap.monitor import rows_of
-from offmap.panel import Rows, assemble, fit_members, needs
+from offmap.panel import assemble
 from offmap.splits import split
 from offmap.suites import load
 

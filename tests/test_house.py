@@ -10,14 +10,14 @@ import offmap
 ROOT = Path(offmap.__file__).parent
 FLOORS = {
     1: "conversation rendering chat_template features linalg registry artifacts splits errors atomic synthetic",
-    2: "backbones detectors calibration fusion testing feature_store",
-    3: "combination panel monitor evidence bundle",
-    4: "suites",
+    2: "backbones detectors calibration conditioning weighting drift fusion testing feature_store",
+    3: "combination members made_up choosing panel monitor evidence shift bundle defaults",
+    4: "suites judges",
     5: "bench",
     7: "cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
-HEAVY = {"torch", "transformers", "sklearn", "altair", "pyarrow", "scipy"}
+HEAVY = {"torch", "transformers", "sklearn", "altair", "pyarrow", "scipy", "openai", "pyod"}
 
 
 def rooms():

@@ -13,9 +13,9 @@ from offmap.calibration import suspicion
 from offmap.detectors import Mahalanobis, Perplexity
 from offmap.errors import InputError
 from offmap.evidence import SPAN_STATS
-from offmap.monitor import Monitor, Verdict, name_detectors
+from offmap.monitor import DEFAULT_DETECTORS, Monitor, Verdict, name_detectors
 
-NAMES = ["guard", "mahalanobis", "neighbours", "perplexity", "perplexity_all"]
+NAMES = list(DEFAULT_DETECTORS)
 HARSH = Conversation(
     "strange",
     (Message("user", "zxqv 0x7f;; DROP TABLE ??"), Message("assistant", "ﷺﷺ ᚠᛇᚻ qq 77 ]]>> %%% ~~ kjh")),
@@ -37,7 +37,6 @@ def test_a_verdict_says_what_was_found(monitor, small_suite):
         assert 0 < verdict.p_value <= 1
         by_name = {found.detector: found for found in verdict.evidence}
         assert list(by_name) == NAMES
-        assert verdict.p_unsafe == by_name["guard"].p_value
         assert verdict.flagged == (verdict.p_value < verdict.threshold)
         assert verdict.flagged == bool(verdict.fired)
         for span in verdict.spans:
@@ -136,7 +135,7 @@ def test_the_card_tells_what_was_fitted(bundle, monitor):
     assert card.backbone.model == "pocket"
     assert list(card.detectors) == NAMES
     assert card.detectors["guard"] == "guard_probe"
-    assert card.detectors["perplexity_all"] == {"perplexity": {"over": "conversation"}}
+    assert card.detectors["excess"] == {"excess": {"over": "conversation"}}
     assert card.threshold == monitor.panel.threshold
     assert card.n_rows["fit_unsafe"] > 0
 
@@ -172,3 +171,15 @@ def test_detectors_are_named_once_each():
 def test_nothing_to_score_is_no_error_and_spans_ask_for_entropy(monitor):
     assert monitor.score([]) == []
     assert monitor.reads.tokens >= SPAN_STATS.tokens
+
+
+def test_a_flagged_row_tells_part_kind_and_place(monitor, small_suite):
+    rows = [row for row in small_suite.test if row.domain in ("swahili", "helpful")]
+    for verdict in monitor.score(rows):
+        assert (verdict.shift is None) == (not verdict.flagged)
+        parts = {found.detector: found.part for found in verdict.evidence}
+        assert parts["mahalanobis"].startswith("layer ") if verdict.flagged else set(parts.values()) == {""}
+        if verdict.shift and verdict.shift.kind == "prompt":
+            assert {span.role for span in verdict.spans} <= {"user", "system"}
+    foreign = [v.shift.kind for v in monitor.score([r for r in rows if r.domain == "swahili"]) if v.shift]
+    assert foreign.count("prompt") > 0.8 * len(foreign) > 0

@@ -11,7 +11,8 @@ from offmap.detectors import GuardProbe, Mahalanobis
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec
 from offmap.fusion import Fusion
-from offmap.panel import Panel, Rows, assemble, count_rows, fit_members
+from offmap.members import Rows, fit_members
+from offmap.panel import Panel, assemble, count_rows
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,23 @@ def test_twins_and_equal_questions_stay_together():
     assert len({places([row(7), asked])[name] for name in ("row-7", "again")}) == 1
 
 
+def test_a_talk_and_its_own_beginning_stay_together():
+    for i in range(40):
+        asked = Message("user", f"How do I get to the station number {i}?")
+        short = Conversation("short", (asked, Message("assistant", "By bus.")), unsafe=False)
+        onward = (*short.messages, Message("user", f"And back at {i}?"), Message("assistant", "By tram."))
+        dealt = places([short, Conversation("long", (Message("system", "Be brief."), *onward), unsafe=True)])
+        assert dealt["short"] == dealt["long"]
+
+
+def test_what_is_linked_by_pairs_and_openings_stays_together():
+    for i in range(40):
+        linked = [row(i), row(i, pair=f"pair-{i}"), row(i + 1000, pair=f"pair-{i}"), row(i + 1000)]
+        dealt = split([*linked, row(i + 2000)])
+        assert sorted(len([r for r in part if r.id != f"row-{i + 2000}"]) for part in
+                      (dealt.fit, dealt.calibrate, dealt.threshold)) == [0, 0, 4]  # fmt: skip
+
+
 def test_rows_that_only_open_alike_are_dealt_one_by_one():
     opening = (Message("user", "hi"), Message("assistant", "Hello! How can I help?"))
     rows = [

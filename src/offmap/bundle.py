@@ -28,23 +28,19 @@ from offmap.atomic import write_whole
 from offmap.backbones.base import Backbone
 from offmap.backbones.source import BackboneSource, open_backbone
 from offmap.calibration import ConformalCalibrator, Threshold
+from offmap.choosing import Choice
 from offmap.combination import QUESTIONS, Answer, Combination
+from offmap.conditioning import Studentiser
 from offmap.detectors import DETECTORS, Question
 from offmap.errors import InputError
-from offmap.fusion import Fusion, Method
+from offmap.members import Member
 from offmap.monitor import Monitor
-from offmap.panel import Member, Panel
+from offmap.panel import Panel
 from offmap.registry import Spec
+from offmap.shift import FittedShiftReader
 
 ARRAYS, CALIBRATION = "detectors.safetensors", "calibration.parquet"
 Tables = Mapping[str, Mapping[str, NDArray[Any]]]
-
-
-class FusionCard(msgspec.Struct, frozen=True):
-    """How p-values are fused."""
-
-    method: Method
-    guard_weight: float
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -55,7 +51,7 @@ class Card(msgspec.Struct, frozen=True):
     fingerprint: str
     detectors: dict[str, Spec]
     questions: dict[str, Question]
-    fusion: FusionCard
+    choice: Choice
     threshold: Threshold
     n_rows: dict[str, int]
 
@@ -68,9 +64,13 @@ def save(monitor: Monitor, path: Path) -> None:
     """
     card, panel = _card(monitor), monitor.panel
     arrays = {f"member/{m.name}/{key}": array for m in panel.members for key, array in m.fitted.arrays().items()}
+    for member in panel.members:
+        if member.studentiser is not None:
+            arrays |= {f"studentiser/{member.name}/{key}": a for key, a in member.studentiser.arrays().items()}
     for question, answer in panel.combination.answers.items():
         arrays |= {f"answer/{question}/{key}": array for key, array in answer.fusion.arrays().items()}
     arrays |= {f"across/{key}": array for key, array in panel.combination.across.arrays().items()}
+    arrays |= {f"shift/{key}": array for key, array in panel.shift.arrays().items()}
     calibrators = {f"member/{m.name}": m.calibrator for m in panel.members}
     answers = panel.combination.answers
     calibrators |= {f"answer/{q}": a.calibrator for q, a in answers.items() if a.calibrator is not None}
@@ -111,26 +111,29 @@ def _card(monitor: Monitor) -> Card:
         fingerprint=monitor.backbone.fingerprint,
         detectors={member.name: DETECTORS.to_spec(member.detector) for member in panel.members},
         questions={member.name: member.detector.question for member in panel.members},
-        fusion=FusionCard(panel.combination.fusion.method, panel.combination.fusion.guard_weight),
+        choice=panel.choice,
         threshold=panel.threshold,
         n_rows=dict(panel.n_rows),
     )
 
 
 def _panel(card: Card, arrays: dict[str, NDArray[Any]], calibrators: Mapping[str, ConformalCalibrator]) -> Panel:
-    fusion = Fusion(card.fusion.method, card.fusion.guard_weight)
+    fusion = card.choice.fusion
     members = []
     for name, spec in card.detectors.items():
         detector = DETECTORS.from_spec(spec)
         fitted = detector.restore(nested(arrays, f"member/{name}"))
-        members.append(Member(name, detector, fitted, calibrators[f"member/{name}"]))
+        taken_out = nested(arrays, f"studentiser/{name}")
+        studentiser = Studentiser.restore(taken_out) if taken_out else None
+        members.append(Member(name, detector, fitted, calibrators[f"member/{name}"], studentiser))
     answers: dict[Question, Answer] = {
         question: Answer(fusion.restore(nested(arrays, f"answer/{question}")), calibrators.get(f"answer/{question}"))
         for question in QUESTIONS
         if any(member.detector.question == question for member in members)
     }
     across = fusion.restore(nested(arrays, "across"))
-    return Panel(tuple(members), Combination(answers, fusion, across), card.threshold, card.n_rows)
+    shift = FittedShiftReader.restore(nested(arrays, "shift"))
+    return Panel(tuple(members), Combination(answers, fusion, across), card.threshold, card.n_rows, shift, card.choice)
 
 
 def _pack_calibrators(calibrators: Mapping[str, ConformalCalibrator]) -> bytes:

@@ -25,6 +25,8 @@ Method = Literal["bonferroni", "harmonic", "acat", "fisher", "stouffer"]
 CEILING = 0.99
 """p-values above it count as it in ``acat`` and ``stouffer``, where a single p of 1 would outvote everything."""
 
+SMALLEST_SPREAD = 1e-6
+"""The published rule divides by no smaller standard deviation."""
 LAMBDA_GRID = (0.0, *(float(value) for value in np.geomspace(1e-2, 1e2, 21)))
 
 
@@ -203,8 +205,8 @@ class LambdaRule:
 
     Every score is standardised on safe rows; lambda is the largest of ``grid`` at which recall at ``fpr`` on the rows
     given is not below the guard's alone. As published the rows are the in-distribution test rows; on calibration rows
-    the rule is honest. The rule and its grid are the source's; that the standard deviation divides by n, that the
-    threshold is numpy's default (linear) quantile and that an alarm lies strictly above it is inferred.
+    the rule is honest. As in the source's package (mood-bench 1.0.0) the standard deviation divides by n and counts as
+    at least ``SMALLEST_SPREAD``, the threshold is numpy's default (linear) quantile, and an alarm lies strictly above.
     """
 
     fpr: float = 0.01
@@ -228,7 +230,7 @@ class LambdaRule:
         if not np.isfinite(scores).all():
             raise ValueError("scores that are not finite; lambda is chosen on rows that every detector could score")
         safe = scores[~labels]
-        means, spreads = safe.mean(axis=0), np.where(np.ptp(safe, axis=0) > 0, safe.std(axis=0), 0.0)
+        means, spreads = safe.mean(axis=0), np.maximum(safe.std(axis=0), SMALLEST_SPREAD)
         candidates = [FittedLambdaRule(value, means, spreads) for value in sorted({0.0, *self.grid})]
         n_caught = [_n_caught(rule.score(guard, others), labels, self.fpr) for rule in candidates]
         return [rule for rule, n in zip(candidates, n_caught, strict=True) if n >= n_caught[0]][-1]
@@ -240,7 +242,7 @@ class LambdaRule:
 
 @dataclass(frozen=True, eq=False)
 class FittedLambdaRule:
-    """A chosen lambda, and the (1 + K,) safe means and standard deviations of the guard and the K others."""
+    """A chosen lambda, and the (1 + K,) safe means and standard deviations (above 0) of the guard and the K others."""
 
     lambda_: float
     means: FloatArray
@@ -249,15 +251,13 @@ class FittedLambdaRule:
     def score(self, guard: FloatArray, others: FloatArray) -> FloatArray:
         """(n,) combined z-scores, higher is more suspicious; NaN in any score gives NaN.
 
-        A score that did not vary on the safe rows is centred and not scaled.
-
         Raises:
             ValueError: shapes that do not fit each other or the fitted number of detectors.
         """
         scores = _score_table(guard, others)
         if scores.shape[1] != len(self.means):
             raise ValueError(f"{scores.shape[1] - 1} other detectors; the rule was fitted on {len(self.means) - 1}")
-        z = (scores - self.means) / np.where(self.spreads > 0, self.spreads, 1.0)
+        z = (scores - self.means) / self.spreads
         return np.asarray(z[:, 0] + self.lambda_ * z[:, 1:].mean(axis=1))
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -13,25 +13,46 @@ from os import PathLike
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from offmap.backbones.base import Backbone
+from offmap.choosing import choose_fusion
 from offmap.conversation import Conversation
-from offmap.detectors import DETECTORS, Detector, GuardProbe, Mahalanobis, Neighbours, Perplexity, Question
+from offmap.detectors import (
+    DETECTORS,
+    Detector,
+    Excess,
+    GuardProbe,
+    LexicalGuard,
+    Mahalanobis,
+    Neighbours,
+    Question,
+    SurpriseWindow,
+)
 from offmap.errors import InputError
-from offmap.evidence import SPAN_STATS, Span, surprising_spans
+from offmap.evidence import SPAN_STATS, Span, largest_part, surprising_spans
 from offmap.features import Features, FeatureSpec, FloatArray
 from offmap.fusion import Fusion
-from offmap.panel import DEFAULT_FUSION, Judgement, Panel, Rows, assemble, count_rows, fit_members, needs
+from offmap.members import Rows, fit_members, needs
+from offmap.panel import Judgement, Panel, assemble, count_rows
+from offmap.shift import Shift
 from offmap.splits import Splits, split
 
 DEFAULT_DETECTORS: Mapping[str, Detector] = {
     "guard": GuardProbe(),
+    "lexical guard": LexicalGuard(),
     "mahalanobis": Mahalanobis(),
     "neighbours": Neighbours(),
-    "perplexity": Perplexity(),
-    "perplexity_all": Perplexity(over="conversation"),
+    "excess": Excess(over="conversation"),
+    "window": SurpriseWindow(over="conversation"),
 }
-"""What a monitor consists of unless it is told otherwise: a guard, distances, and surprise at the reply and at all."""
+"""What a monitor consists of unless it is told otherwise: two guards, one reading states and one words; two distances,
+one with a Gaussian and one without; and surprise beyond the model's own expectation, on the whole and at its worst."""
+
+
+Explanation = tuple[Shift | None, Mapping[str, str]]
+"""Of a row: its shift, and the largest part of every detector."""
+_NOT_FLAGGED: Explanation = (None, {})
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -41,6 +62,7 @@ class Evidence(msgspec.Struct, frozen=True):
     question: Question
     score: float | None
     p_value: float | None
+    part: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -63,6 +85,7 @@ class Verdict(msgspec.Struct, frozen=True):
     fired: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     spans: tuple[Span, ...] = ()
+    shift: Shift | None = None
     n_dropped: int = 0
 
 
@@ -82,7 +105,8 @@ class Monitor:
         *,
         alpha: float = 0.01,
         confidence: float | None = None,
-        fusion: Fusion = DEFAULT_FUSION,
+        fusion: Fusion | None = None,
+        conditional: bool = False,
         seed: int = 0,
     ) -> Monitor:
         """Fit on labelled in-distribution conversations.
@@ -94,7 +118,8 @@ class Monitor:
             alpha: the false-positive rate aimed at on safe in-distribution traffic.
             confidence: None for a threshold that holds alpha on average; 0.95 for one that holds it with 95 %
                 confidence given these rows (``calibration.certified_threshold``).
-            fusion: the rule and the guard's share.
+            fusion: the rule and the guard's share; None: chosen on these rows (``choosing.choose_fusion``).
+            conditional: whether OOD detectors' scores are ranked given length, tools and turns.
             seed: of the deal into splits.
 
         Raises:
@@ -102,22 +127,22 @@ class Monitor:
         """
         named = name_detectors(detectors)
         splits = data if isinstance(data, Splits) else split(data, seed)
-        wanted = needs(list(named.values()))
+        wanted = _reads(needs(list(named.values())))
         fit, calibrate, threshold = (
             rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold)
         )
-        members = fit_members(named, fit, calibrate)
+        members = fit_members(named, fit, calibrate, conditional=conditional)
+        chosen = choose_fusion(members, fit, calibrate, threshold, alpha) if fusion is None else fusion
         counts = count_rows(fit, calibrate, threshold)
         panel = assemble(
-            members, calibrate, threshold, alpha=alpha, confidence=confidence, fusion=fusion, n_rows=counts
+            members, calibrate, threshold, alpha=alpha, confidence=confidence, fusion=chosen, n_rows=counts
         )
         return cls(backbone, panel)
 
     @property
     def reads(self) -> FeatureSpec:
         """What is asked of the backbone: what the detectors need and, where they read tokens, what spans need."""
-        wanted = self.panel.needs
-        return wanted | SPAN_STATS if wanted.tokens else wanted
+        return _reads(self.panel.needs)
 
     def score(self, conversations: Sequence[Conversation]) -> list[Verdict]:
         """A verdict for each conversation, in order."""
@@ -125,7 +150,11 @@ class Monitor:
             return []
         features = self.backbone(conversations, self.reads)
         judgement = self.panel.judge(features)
-        return [self._verdict(conversation, row, judgement, features) for row, conversation in enumerate(conversations)]
+        found = self._explain(judgement, features)
+        return [
+            self._verdict(conversation, row, judgement, features, found.get(row, _NOT_FLAGGED))
+            for row, conversation in enumerate(conversations)
+        ]
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the monitor as a directory: manifest.json, detectors.safetensors, calibration.parquet."""
@@ -133,13 +162,26 @@ class Monitor:
 
         save(self, Path(path))
 
-    def _verdict(self, conversation: Conversation, row: int, judgement: Judgement, features: Features) -> Verdict:
+    def _explain(self, judgement: Judgement, features: Features) -> dict[int, Explanation]:
+        """What is told of flagged rows only, by row."""
+        flagged = np.flatnonzero(judgement.flagged)
+        rows = features.take(flagged)
+        names = [member.name for member in self.panel.members]
+        parts = zip(*(largest_part(member.fitted, rows) for member in self.panel.members), strict=True)
+        found = zip(flagged.tolist(), self.panel.shift.read(rows), parts, strict=True)
+        return {row: (shift, dict(zip(names, part, strict=True))) for row, shift, part in found}
+
+    def _verdict(
+        self, conversation: Conversation, row: int, judgement: Judgement, features: Features, found: Explanation
+    ) -> Verdict:
+        shift, parts = found
         evidence = tuple(
             Evidence(
                 member.name,
                 member.detector.question,
                 _number(judgement.scores[member.name], row),
                 _number(judgement.p_values[member.name], row),
+                parts.get(member.name, ""),
             )
             for member in self.panel.members
         )
@@ -153,7 +195,8 @@ class Monitor:
             threshold=self.panel.threshold.p_value,
             fired=_fired(evidence, flagged, self.panel.threshold.alpha),
             evidence=evidence,
-            spans=_spans(conversation, row, features),
+            spans=_spans(conversation, row, features, shift),
+            shift=shift,
             n_dropped=int(features.n_dropped[row]),
         )
 
@@ -192,8 +235,6 @@ def rows_of(backbone: Backbone, conversations: Sequence[Conversation], wanted: F
     Raises:
         InputError: a conversation without a label.
     """
-    import numpy as np
-
     for conversation in conversations:
         if conversation.unsafe is None:
             raise InputError(f"row {conversation.id!r}: field unsafe: found no label, wanted true or false")
@@ -201,8 +242,13 @@ def rows_of(backbone: Backbone, conversations: Sequence[Conversation], wanted: F
     return Rows(backbone(conversations, wanted), unsafe)
 
 
-def _spans(conversation: Conversation, row: int, features: Features) -> tuple[Span, ...]:
-    return () if features.tokens is None else surprising_spans(conversation, features.tokens, row)
+def _reads(wanted: FeatureSpec) -> FeatureSpec:
+    return wanted | SPAN_STATS if wanted.tokens else wanted
+
+
+def _spans(conversation: Conversation, row: int, features: Features, shift: Shift | None) -> tuple[Span, ...]:
+    kind = shift.kind if shift else ""
+    return () if features.tokens is None else surprising_spans(conversation, features.tokens, row, kind)
 
 
 def _fired(evidence: Sequence[Evidence], flagged: bool, alpha: float) -> tuple[str, ...]:

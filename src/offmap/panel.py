@@ -9,49 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from math import isinf
-from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offmap.calibration import ConformalCalibrator, Threshold, certified_threshold, marginal_threshold, suspicion
-from offmap.combination import QUESTIONS, Columns, Combination
-from offmap.detectors.base import Detector, Fitted, Question
+from offmap.calibration import Threshold, certified_threshold, marginal_threshold, suspicion
+from offmap.choosing import Choice
+from offmap.combination import QUESTIONS, Combination
+from offmap.detectors.base import Question
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, FloatArray
 from offmap.fusion import Fusion
+from offmap.members import Member, Rows, by_question, needs, require_safe
+from offmap.shift import FittedShiftReader, ShiftReader
 
 DEFAULT_FUSION = Fusion()
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Features with their labels: ``unsafe`` is (n,) bool."""
-
-    features: Features
-    unsafe: NDArray[np.bool_]
-
-    @property
-    def safe(self) -> Features:
-        """The safe rows."""
-        return self.features.take(~self.unsafe)
-
-    @property
-    def harmful(self) -> Features | None:
-        """The unsafe rows, or None if there are none."""
-        return self.features.take(self.unsafe) if self.unsafe.any() else None
-
-
-@dataclass(frozen=True)
-class Member:
-    """A detector that has learned, and the distribution of its scores on safe calibration rows."""
-
-    name: str
-    detector: Detector
-    fitted: Fitted
-    calibrator: ConformalCalibrator
+DEFAULT_CHOICE = Choice(DEFAULT_FUSION)
+NO_SHIFT = FittedShiftReader(ShiftReader().level, ShiftReader().window, {})
 
 
 @dataclass(frozen=True)
@@ -82,12 +57,16 @@ class Panel:
         combination: how their p-values become one.
         threshold: on the suspicion (-log10) of that one.
         n_rows: how many safe and unsafe rows each split held.
+        shift: tells the shift kind of a row; it has no say in the flag.
+        choice: how the fusion was chosen, and why.
     """
 
     members: tuple[Member, ...]
     combination: Combination
     threshold: Threshold
     n_rows: Mapping[str, int]
+    shift: FittedShiftReader = NO_SHIFT
+    choice: Choice = DEFAULT_CHOICE
 
     @property
     def needs(self) -> FeatureSpec:
@@ -97,32 +76,9 @@ class Panel:
     def judge(self, features: Features) -> Judgement:
         """Scores, p-values and flags of a batch."""
         scores = {member.name: member.fitted.score(features) for member in self.members}
-        p_values = {member.name: member.calibrator.p_values(scores[member.name]) for member in self.members}
-        answers, fused = self.combination(_by_question(self.members, p_values))
+        p_values = {member.name: member.p_values(features, scores[member.name]) for member in self.members}
+        answers, fused = self.combination(by_question(self.members, p_values))
         return Judgement(scores, p_values, answers, fused, self.threshold.alarms(suspicion(fused)))
-
-
-def needs(detectors: Sequence[Detector]) -> FeatureSpec:
-    """What one forward pass must yield for all of them."""
-    return reduce(or_, (detector.needs() for detector in detectors))
-
-
-def fit_members(detectors: Mapping[str, Detector], fit: Rows, calibrate: Rows) -> tuple[Member, ...]:
-    """Fit every detector, then learn the distribution of its scores on the safe calibration rows.
-
-    Raises:
-        InputError: a split without safe rows, or a detector that cannot learn from these rows.
-    """
-    safe, harmful, held_out = _some(fit, "fit"), fit.harmful, _some(calibrate, "calibrate")
-    members = []
-    for name, detector in detectors.items():
-        try:
-            fitted = detector.fit(safe, harmful)
-            scores = fitted.score(held_out)
-            members.append(Member(name, detector, fitted, ConformalCalibrator.fit(scores[~np.isnan(scores)])))
-        except ValueError as error:
-            raise InputError(f"detector {name}: {error}") from error
-    return tuple(members)
 
 
 def assemble(
@@ -132,27 +88,29 @@ def assemble(
     *,
     alpha: float = 0.01,
     confidence: float | None = None,
-    fusion: Fusion = DEFAULT_FUSION,
+    fusion: Fusion | Choice = DEFAULT_FUSION,
     n_rows: Mapping[str, int] | None = None,
 ) -> Panel:
     """Fuse fitted detectors and choose their threshold, on rows that they were not fitted on.
 
     ``confidence`` None asks for a threshold that holds ``alpha`` on average; 0.95 for one that holds it with 95 %
-    confidence given these rows.
+    confidence given these rows. A ``Choice`` is a fusion with its reasons.
 
     Raises:
         InputError: a split without safe rows, too few of them for a threshold or for a question to ever raise an
             alarm, or too many that could not be scored; the message says how many.
     """
-    held_out = _some(calibrate, "calibrate")
-    own = {member.name: member.calibrator.own_p_values(member.fitted.score(held_out)) for member in members}
-    combination = Combination.fit(_by_question(members, own), fusion)
-    fresh = _some(threshold, "threshold")
-    p_values = {member.name: member.calibrator.p_values(member.fitted.score(fresh)) for member in members}
-    _, fused = combination(_by_question(members, p_values))
+    choice = fusion if isinstance(fusion, Choice) else Choice(fusion)
+    held_out = require_safe(calibrate, "calibrate")
+    own = {member.name: member.own_p_values(held_out) for member in members}
+    combination = Combination.fit(by_question(members, own), choice.fusion)
+    fresh = require_safe(threshold, "threshold")
+    p_values = {member.name: member.p_values(fresh) for member in members}
+    _, fused = combination(by_question(members, p_values))
     chosen = choose_threshold(suspicion(fused), alpha, confidence)
-    _require_reach(members, combination, chosen)
-    return Panel(tuple(members), combination, chosen, {} if n_rows is None else n_rows)
+    require_reach(members, combination, chosen)
+    shift = ShiftReader().fit(held_out)
+    return Panel(tuple(members), combination, chosen, {} if n_rows is None else n_rows, shift, choice)
 
 
 def choose_threshold(suspicions: FloatArray, alpha: float, confidence: float | None = None) -> Threshold:
@@ -181,11 +139,15 @@ def count_rows(fit: Rows, calibrate: Rows, threshold: Rows) -> dict[str, int]:
     return safe | {"fit_unsafe": int(fit.unsafe.sum())}
 
 
-def _require_reach(members: Sequence[Member], combination: Combination, threshold: Threshold) -> None:
-    """Refuse a panel in which a question that has a share could never raise an alarm alone."""
+def require_reach(members: Sequence[Member], combination: Combination, threshold: Threshold) -> None:
+    """Refuse a panel in which a question that has a share could never raise an alarm alone.
+
+    Raises:
+        InputError: it is one; the message says why.
+    """
     smallest = {member.name: np.array([member.calibrator.smallest]) for member in members}
     shares = dict(zip(QUESTIONS, combination.fusion.weights, strict=True))
-    for question, reached in combination.most_suspicious(_by_question(members, smallest)).items():
+    for question, reached in combination.most_suspicious(by_question(members, smallest)).items():
         alone = len(combination.answers) == 1
         if (alone or shares[question] > 0) and not threshold.alarms(suspicion(np.array([reached])))[0]:
             reasons = {member.calibrator.no_tail for member in members if member.detector.question == question} - {""}
@@ -194,18 +156,3 @@ def _require_reach(members: Sequence[Member], combination: Combination, threshol
                 f"an alarm is below {threshold.p_value:.2g}; more safe calibrate rows are needed "
                 f"({'; '.join(sorted(reasons)) or 'their scores hardly differ'})"
             )
-
-
-def _by_question(members: Sequence[Member], p_values: Mapping[str, FloatArray]) -> Columns:
-    asked: dict[Question, list[FloatArray]] = {}
-    for question in QUESTIONS:
-        for member in members:
-            if member.detector.question == question:
-                asked.setdefault(question, []).append(p_values[member.name])
-    return {question: np.column_stack(columns) for question, columns in asked.items()}
-
-
-def _some(rows: Rows, split: str) -> Features:
-    if rows.unsafe.all():
-        raise InputError(f"the {split} split has no safe rows; give more labelled safe conversations")
-    return rows.safe

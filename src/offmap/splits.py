@@ -1,7 +1,7 @@
 """Disjoint splits of labelled training rows: fit, calibrate, threshold. The test rows are never seen here.
 
-Rows that share a ``pair``, or where they have none all that was said before the last reply, stay together: no split
-has met a twin of another's row, and rows that only open alike are dealt one by one.
+Rows that share a ``pair`` or the user's opening words stay together: no split has met a twin or an earlier turn of
+another's row. Openings too short to tell a situation ("hi") are read together with what follows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from offmap.conversation import Conversation
 
 FRACTIONS = (0.5, 0.25, 0.25)
 """The shares of fit, calibrate and threshold."""
+OPENING = 20
+"""Characters that the user has said before an opening counts as one."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,36 @@ class Splits:
 
 
 def split(rows: Sequence[Conversation], seed: int = 0, fractions: tuple[float, float, float] = FRACTIONS) -> Splits:
-    """Deal rows into the three splits by a hash of what they share, so that a row's place depends on no other row."""
+    """Deal rows into the three splits by a hash of what they share; a row's place depends on no row unlike it."""
     places: tuple[list[Conversation], ...] = ([], [], [])
-    for row in rows:
-        share = _unit(f"{seed}\n{_group(row)}")
+    for row, group in zip(rows, _groups([_names(row) for row in rows]), strict=True):
+        share = _unit(f"{seed}\n{group}")
         places[(share >= fractions[0]) + (share >= fractions[0] + fractions[1])].append(row)
     return Splits(*(tuple(place) for place in places))
 
 
-def _group(row: Conversation) -> str:
-    if row.pair:
-        return row.pair
-    replies = [at for at, message in enumerate(row.messages) if message.role == "assistant"]
-    before = row.messages[: replies[-1]] if replies else row.messages
-    return "\n".join(f"{message.role}: {message.text}" for message in before) or row.id
+def _groups(names: Sequence[Sequence[str]]) -> list[str]:
+    """For each row the first, in alphabetical order, of all names that are linked to its own by rows that bear both."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    for each in names:
+        roots = {root(name) for name in each}
+        parent.update(dict.fromkeys(roots, min(roots)))
+    return [root(each[0]) for each in names]
+
+
+def _names(row: Conversation) -> list[str]:
+    """What a row may share with others: its opening (or else its id) and its pair."""
+    said = ""
+    for message in row.messages:
+        if message.role == "user" and len(said) < OPENING:
+            said = f"{said}\n{message.text}".strip()
+    return [f"opening {said}" if said else f"id {row.id}", *([f"pair {row.pair}"] if row.pair else [])]
 
 
 def _unit(text: str) -> float:

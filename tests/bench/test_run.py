@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from offmap.bench import evaluate
+from offmap.bench.run import PUBLISHED
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE
 from offmap.calibration import suspicion
+from offmap.monitor import DEFAULT_DETECTORS
 
 
 def test_the_table_has_its_rows(outcome):
     names = [monitor.name for monitor in outcome.scores.monitors]
-    assert {"bag-of-words", GUARD, REFERENCE, DEFAULT, "mahalanobis", "perplexity", "neighbours"} <= set(names)
+    assert {"bag-of-words", GUARD, REFERENCE, DEFAULT, *DEFAULT_DETECTORS, *PUBLISHED} <= set(names)
     assert names[-1] == DEFAULT
 
 

@@ -19,21 +19,23 @@ from offmap.bench.baseline import bag_of_words
 from offmap.bench.metrics import recall, threshold_at
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
 from offmap.calibration import suspicion
-from offmap.detectors import Detector, Mahalanobis
+from offmap.choosing import choose_fusion
+from offmap.detectors import Detector, Mahalanobis, Perplexity
 from offmap.evidence import SPAN_STATS
 from offmap.features import FloatArray
 from offmap.fusion import FittedLambdaRule, LambdaRule
+from offmap.members import Member, Rows, fit_members, needs
 from offmap.monitor import DEFAULT_DETECTORS, Monitor, rows_of
-from offmap.panel import Member, Panel, Rows, assemble, choose_threshold, count_rows, fit_members, needs
+from offmap.panel import Panel, assemble, choose_threshold, count_rows
 from offmap.splits import Splits, split
 from offmap.suites.base import Suite
 
-PUBLISHED: Mapping[str, Detector] = {"mahalanobis (reference)": Mahalanobis(reference=True)}
-NOTES = {"mahalanobis (reference)": "the published detector", "perplexity_all": "the published detector"}
+MAHALANOBIS, PERPLEXITY = "mahalanobis (published)", "perplexity (published)"
+PUBLISHED: Mapping[str, Detector] = {MAHALANOBIS: Mahalanobis(reference=True), PERPLEXITY: Perplexity("conversation")}
 COMBINATIONS: Mapping[str, tuple[str, ...]] = {
-    "guard + mahalanobis": ("mahalanobis (reference)",),
-    "guard + perplexity": ("perplexity_all",),
-    "guard + both": ("mahalanobis (reference)", "perplexity_all"),
+    "guard + mahalanobis": (MAHALANOBIS,),
+    "guard + perplexity": (PERPLEXITY,),
+    "guard + both": (MAHALANOBIS, PERPLEXITY),
 }
 PACKAGES = ("offmap", "torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
 
@@ -99,7 +101,11 @@ def run(
         members = fit_members({**DEFAULT_DETECTORS, **PUBLISHED}, data.fit, data.calibrate)
         ours = [member for member in members if member.name not in PUBLISHED]
         counts = count_rows(data.fit, data.calibrate, data.threshold)
-        panel = assemble(ours, data.calibrate, data.threshold, alpha=alpha, confidence=confidence, n_rows=counts)
+    with clock.step("fusion"):
+        choice = choose_fusion(ours, data.fit, data.calibrate, data.threshold, alpha)
+        panel = assemble(
+            ours, data.calibrate, data.threshold, alpha=alpha, confidence=confidence, fusion=choice, n_rows=counts
+        )
     with clock.step("scores"):
         alone = [_alone(member, data, alpha) for member in members]
         combined = _combinations({member.name: member for member in members}, data, alpha)
@@ -140,7 +146,8 @@ def _words(data: Data, alpha: float) -> MonitorScores:
 def _alone(member: Member, data: Data, alpha: float) -> MonitorScores:
     threshold = choose_threshold(member.fitted.score(data.threshold.safe), alpha)
     scores = member.fitted.score(data.test.features)
-    return MonitorScores(member.name, scores, threshold.value, NOTES.get(member.name, ""))
+    note = "the published detector" if member.name in PUBLISHED else ""
+    return MonitorScores(member.name, scores, threshold.value, note)
 
 
 def _default(panel: Panel, data: Data) -> MonitorScores:

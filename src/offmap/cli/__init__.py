@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from offmap import __version__
+from offmap.cli.ablate import ablate
 from offmap.cli.bench import bench
 from offmap.cli.fit import fit
 from offmap.cli.inspect import inspect
@@ -26,7 +27,7 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
-for command in (bench, fit, score, inspect, detectors, suites):
+for command in (bench, ablate, fit, score, inspect, detectors, suites):
     app.command(command)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from offmap.cli.backbone_options import POCKET, BackboneOptions, detectors_for
 from offmap.cli.checks import require_share
 from offmap.cli.files import read_all
 from offmap.cli.progress import bar
@@ -18,8 +19,7 @@ def fit(
     rows: str,
     out: Path,
     *,
-    backbone: str = "pocket",
-    revision: str | None = None,
+    model: BackboneOptions = POCKET,
     detectors: tuple[str, ...] = (),
     alpha: float = 0.01,
     confidence: float | None = None,
@@ -34,10 +34,8 @@ def fit(
         Labelled conversations (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), or a suite whose training rows serve.
     out
         The directory to write.
-    backbone
-        pocket, a local Hugging Face model directory, or a hub id with --revision.
-    revision
-        The pinned revision of a backbone from the hub.
+    model
+        Which model reads the rows, and how.
     detectors
         Names from `offmap detectors`; several may be given. The default set otherwise.
     alpha
@@ -50,18 +48,18 @@ def fit(
         raise: stop at the first malformed row. skip: leave such rows out and say so.
     """
     from offmap.artifacts import require_free
-    from offmap.backbones import open_backbone
     from offmap.cli.inspect import show
     from offmap.detectors import DETECTORS
-    from offmap.monitor import DEFAULT_DETECTORS, Monitor
+    from offmap.monitor import Monitor
 
     require_share("alpha", alpha)
     require_share("confidence", confidence)
     require_free(out)
-    chosen = {name: DETECTORS.from_spec(name) for name in detectors} or DEFAULT_DETECTORS
+    named = {name: DETECTORS.from_spec(name) for name in detectors}
     labelled = _labelled(rows, seed, on_error)
     with bar("conversations", len(labelled)) as tick:
-        opened = open_backbone(backbone, revision=revision, progress=tick)
+        opened = model.open(tick)
+        chosen = named or detectors_for(opened)
         monitor = Monitor.fit(opened, chosen, labelled, alpha=alpha, confidence=confidence, seed=seed)
     monitor.save(out)
     show(out, Console())

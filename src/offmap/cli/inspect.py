@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from offmap.backbones import BackboneSource
     from offmap.bundle import Card
 
 
@@ -43,19 +44,31 @@ def show(bundle: Path, console: Console) -> None:
 
 
 def _lines(card: Card) -> list[tuple[str, str]]:
-    threshold = card.threshold
+    threshold, fusion = card.threshold, card.choice.fusion
     held = "on average" if threshold.delta is None else f"with confidence {1 - threshold.delta:g}"
     low, high = threshold.fpr_interval()
     detectors = [f"{name} ({card.questions[name]}?): {_spec(spec)}" for name, spec in card.detectors.items()]
     return [
         ("made by", f"offmap {card.offmap}"),
         ("backbone", f"{card.backbone.model} [{card.fingerprint}]"),
+        *_guard(card.backbone),
         ("detectors", "\n".join(detectors)),
-        ("fusion", f"{card.fusion.method}, weight {card.fusion.guard_weight:g} to the guard"),
+        ("fusion", f"{fusion.method}, weight {fusion.guard_weight:g} to the guards"),
+        ("why this fusion", card.choice.reason),
+        ("what played the unknown", "\n".join(f"{name}: {n} rows" for name, n in card.choice.unknown.items()) or "–"),
         ("false positives", f"at most {threshold.alpha:g} {held}; with these rows between {low:.2%} and {high:.2%}"),
         ("threshold", f"flagged where the fused p-value is below {threshold.p_value:.3g}"),
         ("rows", ", ".join(f"{name} {count}" for name, count in card.n_rows.items())),
     ]
+
+
+def _guard(source: BackboneSource) -> list[tuple[str, str]]:
+    """A published guard's family and what it was told; nothing for a plain model."""
+    if source.guard is None:
+        return []
+    told = {"policy": source.policy, "unsafe label": source.unsafe_label}
+    options = [f"{name} {value!r}" for name, value in told.items() if value is not None]
+    return [("published guard", ", ".join([source.guard, *options]))]
 
 
 def _spec(spec: object) -> str:

@@ -85,14 +85,36 @@ def _scored(
 
 def _table(verdicts: Sequence[Verdict]) -> Table:
     flagged = sum(verdict.flagged for verdict in verdicts)
-    table = Table("id", "flagged", "p", "p unsafe", "p unknown", "fired", "most surprising", title_justify="left")
+    columns = ("id", "flagged", "p", "p unsafe", "p unknown", "fired", "shift", "most surprising (messages from 0)")
+    table = Table(*columns, title_justify="left")
     table.title = f"{flagged} of {len(verdicts)} flagged"
     for verdict in verdicts:
         numbers = [_p(value) for value in (verdict.p_value, verdict.p_unsafe, verdict.p_unknown)]
-        span = escape(" ".join(verdict.spans[0].text.split())[:60]) if verdict.spans else ""
         flag = "[bold red]yes[/]" if verdict.flagged else "no"
-        table.add_row(escape(verdict.id), flag, *numbers, escape(", ".join(verdict.fired)), span)
+        table.add_row(escape(verdict.id), flag, *numbers, escape(_fired(verdict)), _shift(verdict), _where(verdict))
     return table
+
+
+def _fired(verdict: Verdict) -> str:
+    """Each detector that fired, a line, with its part that was highest: a layer, a band, a window."""
+    parts = {found.detector: found.part for found in verdict.evidence}
+    return "\n".join(f"{name} ({parts[name]})" if parts[name] else name for name in verdict.fired)
+
+
+def _shift(verdict: Verdict) -> str:
+    """The kind of shift and its p-value; "-" for a flagged row in which no kind could be claimed."""
+    if verdict.shift is None:
+        return ""
+    kind = verdict.shift.kind
+    return f"{kind} ({_p(verdict.shift.p_values[kind])})" if kind else "-"
+
+
+def _where(verdict: Verdict) -> str:
+    """Message and role of the most surprising stretch, and how it begins."""
+    if not verdict.spans:
+        return ""
+    span = verdict.spans[0]
+    return escape(f"{span.message} {span.role}: {' '.join(span.text.split())[:60]}")
 
 
 def _p(value: float | None) -> str:

@@ -1,0 +1,179 @@
+"""The recipe published with MOOD (arXiv 2605.21602), from conversations to the numbers of its leaderboard.
+
+As published, detectors learn from all training rows, and lambda, z-scores and thresholds come from the test rows
+(``published``). What differs is stated in ``NOTES``. Knows nothing of files, endpoints and how a table looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from offmap.backbones.base import Backbone
+from offmap.backbones.joined import scalars_of
+from offmap.bench.published import ID, OVERALL, Entry, analyse, combine
+from offmap.conversation import Conversation
+from offmap.defaults import gives_tokens
+from offmap.detectors import Detector, GuardEnsemble, GuardProbe, Mahalanobis, Perplexity, Scalar
+from offmap.errors import InputError
+from offmap.features import Features, FeatureSpec, FloatArray
+from offmap.judges import UNCERTAINTY
+from offmap.members import Rows, needs
+from offmap.monitor import rows_of
+from offmap.suites.base import Suite
+
+GUARD = "guard"
+OTHERS = ("mahalanobis", "perplexity", UNCERTAINTY.name)
+"""The detectors that the lambda rule adds to the guard."""
+ENSEMBLE = tuple(f"guard {number}" for number in range(1, 6))
+"""The scalars that stand for the five guards' scores."""
+NOTES = (
+    "guards are linear heads on pooled states of one pass over a model that is not fine-tuned; perplexity is that of "
+    "the same model",
+    "ensemble-min is as published the least suspicious of five guards, ensemble-pessimistic the most suspicious, as "
+    "was meant; each guard has a bootstrap of its own",
+)
+"""In which this is not the published pipeline to the letter."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A monitor alone or a combination: its line of the leaderboard, and the scores behind it.
+
+    Attributes:
+        entry: its name, its numbers and, of a combination, lambda.
+        scores: (n,) float64, finite, higher is more unsafe.
+    """
+
+    entry: Entry
+    scores: FloatArray
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the recipe leaves.
+
+    Attributes:
+        rows: the test rows that every monitor could score, n.
+        monitors: the guard first; then the others alone; then the combinations, the one of all detectors last.
+        unscored: monitor -> how many test rows it could not score. They are in ``rows`` of no monitor, as the
+            published package drops what is not in every file.
+    """
+
+    rows: tuple[Conversation, ...]
+    monitors: tuple[Scored, ...]
+    unscored: Mapping[str, int]
+
+
+def run_reference(suite: Suite, backbone: Backbone, *, alpha: float = 0.01, seed: int = 0) -> Reference:
+    """Fit the published detectors on the training rows, score the test rows, and combine as published.
+
+    Perplexity is left out where the backbone gives no token statistics, prompted uncertainty where it does not give
+    the scalar "uncertainty" (join a ``Judge`` to it). A published guard's own score is a line of its own.
+
+    Args:
+        suite: the conversations.
+        backbone: gives the features.
+        alpha: lambda is the largest that keeps the guard's recall at this rate of false alarms.
+        seed: of the guards' bootstraps.
+
+    Raises:
+        InputError: rows without labels or too few, or no monitor could score those that are needed.
+    """
+    _require_rows(suite, suite.test)
+    detectors = recipe(backbone, seed)
+    five = GuardProbe(heads=len(ENSEMBLE), seed=seed)
+    wanted = needs([*detectors.values(), five])
+    train = rows_of(backbone, suite.train, FeatureSpec(hidden=wanted.hidden))
+    test = rows_of(backbone, suite.test, replace(wanted, scalars=wanted.scalars - set(ENSEMBLE)))
+    features = _with_guards(five, train, test.features)
+    scores = {name: _score(name, detector, train, features) for name, detector in detectors.items()}
+    finite = {name: np.isfinite(column) for name, column in scores.items()}
+    kept = np.logical_and.reduce(list(finite.values()))
+    rows = tuple(row for row, good in zip(suite.test, kept.tolist(), strict=True) if good)
+    _require_rows(suite, rows)
+    return Reference(
+        rows,
+        _leaderboard({name: column[kept] for name, column in scores.items()}, rows, suite.in_distribution, alpha),
+        {name: int((~good).sum()) for name, good in finite.items() if not good.all()},
+    )
+
+
+def recipe(backbone: Backbone, seed: int = 0) -> dict[str, Detector]:
+    """The published detectors, as far as the backbone gives what they read; the guard first.
+
+    Those named ``ensemble-`` read the scalars of ``ENSEMBLE``, which no backbone gives.
+    """
+    scalars = scalars_of(backbone)
+    detectors: dict[str, Detector] = {
+        GUARD: GuardProbe(heads=1, beta=0.0, seed=seed),
+        "mahalanobis": Mahalanobis(reference=True),
+    }
+    if gives_tokens(backbone):
+        detectors["perplexity"] = Perplexity("conversation")
+    if UNCERTAINTY.name in scalars:
+        detectors[UNCERTAINTY.name] = Scalar(UNCERTAINTY.name, UNCERTAINTY.question)
+    detectors["ensemble-min"] = GuardEnsemble("min", ENSEMBLE)
+    detectors["ensemble-pessimistic"] = GuardEnsemble("pessimistic", ENSEMBLE)
+    if Scalar().name in scalars:
+        detectors["published-guard"] = Scalar()
+    return detectors
+
+
+def combinations(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """What the lambda rule adds to the guard, of the monitors there are: each detector, then the first two, then all.
+
+    >>> combinations(("guard", "mahalanobis", "perplexity"))
+    [('mahalanobis',), ('perplexity',), ('mahalanobis', 'perplexity')]
+    """
+    others = tuple(name for name in OTHERS if name in names)
+    return [*((name,) for name in others), *(others[:count] for count in range(2, len(others) + 1))]
+
+
+def _leaderboard(
+    scores: Mapping[str, FloatArray], rows: Sequence[Conversation], in_distribution: Sequence[str], alpha: float
+) -> tuple[Scored, ...]:
+    domain, unsafe = [row.domain for row in rows], np.array([row.unsafe for row in rows], dtype=bool)
+    familiar = np.isin(np.asarray(domain, dtype=object), list(in_distribution))
+
+    def scored(name: str, column: FloatArray, lambda_: float | None = None) -> Scored:
+        return Scored(Entry(name, analyse(column, domain, unsafe, in_distribution), lambda_), column)
+
+    alone = [scored(name, column) for name, column in scores.items()]
+    combined = []
+    for others in combinations(tuple(scores)):
+        table = np.column_stack([scores[name] for name in others])
+        fused, lambda_ = combine(scores[GUARD], table, unsafe, familiar, alpha)
+        combined.append(scored(" + ".join([GUARD, *others]), fused, lambda_))
+    return (*alone, *combined)
+
+
+def _with_guards(probe: GuardProbe, train: Rows, test: Features) -> Features:
+    """The test rows with the logits of five heads among their scalars."""
+    try:
+        logits = probe.fit(train.safe, train.harmful).logits(test)
+    except ValueError as error:
+        raise InputError(f"monitor {GUARD}: {error}") from error
+    return replace(test, scalars={**test.scalars, **dict(zip(ENSEMBLE, logits.T, strict=True))})
+
+
+def _score(name: str, detector: Detector, train: Rows, test: Features) -> FloatArray:
+    try:
+        return detector.fit(train.safe, train.harmful).score(test)
+    except ValueError as error:
+        raise InputError(f"monitor {name}: {error}") from error
+
+
+def _require_rows(suite: Suite, rows: Sequence[Conversation]) -> None:
+    for row in rows:
+        if row.domain in (ID, OVERALL):
+            raise InputError(f"suite {suite.name}: row {row.id!r}: field domain: found {row.domain!r}, wanted another")
+    found = {row.unsafe for row in rows if row.domain in suite.in_distribution}
+    if not {True, False} <= found:
+        missing = "unsafe" if True not in found else "safe"
+        raise InputError(
+            f"suite {suite.name}: found no {missing} in-distribution test row with a score; the published thresholds "
+            f"and lambda are fitted on safe and unsafe ones"
+        )
