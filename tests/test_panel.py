@@ -87,11 +87,11 @@ def test_answers_are_p_values_in_the_smallest_sample():
         calibrate = rows(1000 + seed, 150)
         members = fit_members({name: DETECTORS[name] for name in ("novel", "other")}, rows(0, 50), calibrate)
         own = {member.name: member.calibrator.own_p_values(member.fitted.score(calibrate.safe)) for member in members}
-        columns = {"unknown": np.column_stack([own["novel"], own["other"]])}
-        combination = Combination.fit(columns, Fusion("harmonic"))
+        columns = {"unknown": {"scalars": np.column_stack([own["novel"], own["other"]])}}
+        combination = Combination.fit(columns, Fusion("harmonic", within="harmonic"))
         fresh = rows(2000 + seed, 400).safe
         p_values = [member.calibrator.p_values(member.fitted.score(fresh)) for member in members]
-        _, fused = combination({"unknown": np.column_stack(p_values)})
+        _, fused = combination({"unknown": {"scalars": np.column_stack(p_values)}})
         smallest.append(np.mean(fused <= 1 / 151 + 1e-12))
     assert np.mean(smallest) < 2 / 151
 

@@ -6,7 +6,7 @@ have the hash that it states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,12 @@ from offmap.backbones.base import Backbone
 from offmap.backbones.source import BackboneSource, open_backbone
 from offmap.calibration import ConformalCalibrator, Threshold
 from offmap.choosing import Choice
-from offmap.combination import QUESTIONS, Answer, Combination
+from offmap.combination import Answer, Combination, Pooled
 from offmap.conditioning import Studentiser
 from offmap.detectors import DETECTORS, Question
 from offmap.errors import InputError
-from offmap.members import Member
+from offmap.fusion import Fusion
+from offmap.members import Member, by_question
 from offmap.monitor import Monitor
 from offmap.panel import Panel
 from offmap.registry import Spec
@@ -67,13 +68,13 @@ def save(monitor: Monitor, path: Path) -> None:
     for member in panel.members:
         if member.studentiser is not None:
             arrays |= {f"studentiser/{member.name}/{key}": a for key, a in member.studentiser.arrays().items()}
-    for question, answer in panel.combination.answers.items():
-        arrays |= {f"answer/{question}/{key}": array for key, array in answer.fusion.arrays().items()}
+    pooled = _pooled(panel.combination)
+    for name, each in pooled.items():
+        arrays |= {f"{name}/{key}": array for key, array in each.fusion.arrays().items()}
     arrays |= {f"across/{key}": array for key, array in panel.combination.across.arrays().items()}
     arrays |= {f"shift/{key}": array for key, array in panel.shift.arrays().items()}
     calibrators = {f"member/{m.name}": m.calibrator for m in panel.members}
-    answers = panel.combination.answers
-    calibrators |= {f"answer/{q}": a.calibrator for q, a in answers.items() if a.calibrator is not None}
+    calibrators |= {name: each.calibrator for name, each in pooled.items() if each.calibrator is not None}
     with whole_directory(path) as directory:
         write_whole(directory / ARRAYS, pack_arrays(arrays))
         write_whole(directory / CALIBRATION, _pack_calibrators(calibrators))
@@ -126,14 +127,36 @@ def _panel(card: Card, arrays: dict[str, NDArray[Any]], calibrators: Mapping[str
         taken_out = nested(arrays, f"studentiser/{name}")
         studentiser = Studentiser.restore(taken_out) if taken_out else None
         members.append(Member(name, detector, fitted, calibrators[f"member/{name}"], studentiser))
-    answers: dict[Question, Answer] = {
-        question: Answer(fusion.restore(nested(arrays, f"answer/{question}")), calibrators.get(f"answer/{question}"))
-        for question in QUESTIONS
-        if any(member.detector.question == question for member in members)
-    }
+    answers = _answers(card.choice.fusion, members, arrays, calibrators)
     across = fusion.restore(nested(arrays, "across"))
     shift = FittedShiftReader.restore(nested(arrays, "shift"))
     return Panel(tuple(members), Combination(answers, fusion, across), card.threshold, card.n_rows, shift, card.choice)
+
+
+def _pooled(combination: Combination) -> dict[str, Pooled]:
+    """Every step of a combination but the last, by the name that its state is filed under."""
+    views = {
+        f"view/{q}/{view}": pooled for q, answer in combination.answers.items() for view, pooled in answer.views.items()
+    }
+    return views | {f"answer/{question}": answer.union for question, answer in combination.answers.items()}
+
+
+def _answers(
+    fusion: Fusion,
+    members: Sequence[Member],
+    arrays: dict[str, NDArray[Any]],
+    calibrators: Mapping[str, ConformalCalibrator],
+) -> dict[Question, Answer]:
+    """The steps that ``_pooled`` named."""
+
+    def pooled(name: str, rule: Fusion) -> Pooled:
+        return Pooled(rule.restore(nested(arrays, name)), calibrators.get(name))
+
+    within, answers = Fusion(fusion.within), {}
+    for question, views in by_question(members, {member.name: np.empty(0) for member in members}).items():
+        each = {view: pooled(f"view/{question}/{view}", within) for view in views}
+        answers[question] = Answer(each, pooled(f"answer/{question}", fusion))
+    return answers
 
 
 def _pack_calibrators(calibrators: Mapping[str, ConformalCalibrator]) -> bytes:

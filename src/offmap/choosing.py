@@ -1,10 +1,9 @@
-"""Which fusion, and what share for the guard: chosen on training rows alone, and the reasons kept.
+"""Which fusion, and what share for the guards: chosen on training rows alone, and the reasons kept.
 
-Candidates keep known harm: their recall of held-out unsafe rows is, with 95 % confidence, not below the guard's alone
-by more than a point. Among those, the one that catches most of what it was not trained for wins: the rows of each
-in-distribution domain, left out in turn from what the OOD detectors learn, and made-up shifts of safe rows, both as if
-no guard had met them. Thresholds
-are the calibrate rows' own here, so the threshold rows stay unseen. Knows nothing of test rows.
+Candidates keep known harm: of held-out unsafe rows they flag at most a point less than the first guard alone. Among
+those, the one that catches most of what it was not trained for wins: the rows of each in-distribution domain, left out
+in turn from what the OOD detectors learn, and made-up shifts of safe rows, both as if no guard had met them. Thresholds
+are the calibrate rows' own here, so the safe threshold rows stay unseen. Knows nothing of test rows.
 """
 
 from __future__ import annotations
@@ -27,8 +26,6 @@ METHODS: tuple[Method, ...] = ("harmonic", "bonferroni", "acat")
 WEIGHTS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 TOLERANCE = 0.01
 """How much recall of known harm may be given up for the unknown."""
-Z = 1.645
-"""Of a one-sided 95 % bound."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Considered:
         method: the fusion's.
         guard_weight: the fusion's.
         known: share of held-out unsafe rows that it flags.
-        margin: the lower 95 % bound of ``known`` less the guard's own share.
+        margin: ``known`` less the guard's own share.
         caught: mean share flagged of the domains left out and of the made-up shifts.
     """
 
@@ -101,8 +98,8 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
         for weight in WEIGHTS:
             kept = judges[0].flagged(harm, weight, alpha)
             caught = [share for judge in judges for share in judge.caught(weight, alpha)]
-            margin, mean = _margin(kept, flagged), float(np.mean(caught))
-            considered.append(Considered(method, weight, float(kept.mean()), margin, mean))
+            share, margin = float(kept.mean()), float(kept.mean() - flagged.mean())
+            considered.append(Considered(method, weight, share, margin, float(np.mean(caught))))
     unknown = {name: len(rows) for trial in trials for name, rows in trial.unknown.items()}
     return _best(considered, float(flagged.mean()), unknown)
 
@@ -156,9 +153,10 @@ class _Judge:
         return cls(Combination.fit(own, fusion), own, unknown)
 
     def flagged(self, rows: Columns, weight: float, alpha: float) -> NDArray[np.bool_]:
-        combination = replace(self.combination, fusion=Fusion(self.combination.fusion.method, weight))
-        own = suspicion(combination(self.calibrate)[1])
-        return marginal_threshold(own[~np.isnan(own)], alpha).alarms(suspicion(combination(rows)[1]))
+        """Which rows lie beyond the threshold; one without a score is missed."""
+        combination = replace(self.combination, fusion=replace(self.combination.fusion, guard_weight=weight))
+        own, found = (suspicion(combination(columns)[1]) for columns in (self.calibrate, rows))
+        return marginal_threshold(own[~np.isnan(own)], alpha).alarms(found) & ~np.isnan(found)
 
     def caught(self, weight: float, alpha: float) -> list[float]:
         return [float(self.flagged(rows, weight, alpha).mean()) for rows in self.unknown]
@@ -169,12 +167,6 @@ def _guard_alone(members: Sequence[Member], calibrate: Features, harmful: Featur
     guard = next(member for member in members if member.detector.question == "unsafe")
     own = suspicion(guard.own_p_values(calibrate))
     return marginal_threshold(own[~np.isnan(own)], alpha).alarms(suspicion(guard.p_values(harmful)))
-
-
-def _margin(kept: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> float:
-    """Lower bound of the mean difference of two paired shares."""
-    difference = kept.astype(np.float64) - flagged
-    return float(difference.mean() - Z * difference.std() / np.sqrt(len(difference)))
 
 
 def _best(considered: list[Considered], guard: float, unknown: Mapping[str, int]) -> Choice:
@@ -188,7 +180,7 @@ def _best(considered: list[Considered], guard: float, unknown: Mapping[str, int]
         )
     else:
         best = max(considered, key=lambda each: each.margin)
-        reason = f"none surely keeps the guard's recall of known harm ({guard:.1%}); this one loses least"
+        reason = f"none keeps the guard's recall of known harm ({guard:.1%}); this one loses least"
     return Choice(Fusion(best.method, best.guard_weight), reason, tuple(considered), unknown)
 
 

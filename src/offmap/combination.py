@@ -1,14 +1,17 @@
-"""Many p-values to one, in two steps: detectors of one question to an answer, then the answers to what is judged.
+"""Many p-values to one, in three steps: detectors of one view, then the views of a question, then the two questions.
 
-The fused p-value of a question is calibrated again, so that ``p_unsafe`` and ``p_unknown`` are p-values whatever the
-detectors' dependence. Knows nothing of detectors and features: its columns are p-values, grouped by question.
+Detectors that look at the same thing err together, so their p-values are averaged (``Fusion.within``): one noisy
+reading counts for less than two that agree. Views and questions are united (``Fusion.method``): what shows in hidden
+states need not show in tokens. After each step but the last the value is calibrated again, so that ``p_unsafe`` and
+``p_unknown`` are p-values whatever the detectors' dependence. Knows nothing of detectors and features: its columns are
+p-values, by question and view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,19 +21,32 @@ from offmap.features import FloatArray
 from offmap.fusion import FittedFusion, Fusion
 
 QUESTIONS: tuple[Question, ...] = get_args(Question)
-Columns = Mapping[Question, FloatArray]
-"""For each question that is asked, the (n, K) p-values of its K detectors."""
+View = Literal["guards", "states", "tokens", "scalars"]
+"""What a detector looks at: guards whether it is known harm; out-of-distribution detectors at one of these features."""
+VIEWS: tuple[View, ...] = get_args(View)
+Columns = Mapping[Question, Mapping[View, FloatArray]]
+"""For each question that is asked and each view on it, the (n, K) p-values of its K detectors."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How the p-values of the detectors of one question become one p-value.
+class Pooled:
+    """How several p-values become one p-value.
 
-    ``calibrator`` is on the suspicion of the fused value; None where there is one detector, whose p-value stands.
+    ``calibrator`` is on the suspicion of the fused value; None where there is one p-value, which stands.
     """
 
     fusion: FittedFusion
     calibrator: ConformalCalibrator | None
+
+    @classmethod
+    def fit(cls, p_values: FloatArray, fusion: Fusion) -> tuple[Pooled, FloatArray]:
+        """Learn from calibration rows, (n, K); beside it stand the pooled p-values of these very rows, (n,)."""
+        fitted = fusion.fit(_whole(p_values))
+        fused = fitted.fuse(p_values)
+        if p_values.shape[1] == 1:
+            return cls(fitted, None), fused
+        calibrator = ConformalCalibrator.fit(suspicion(fused[~np.isnan(fused)]))
+        return cls(fitted, calibrator), calibrator.own_p_values(suspicion(fused))
 
     def __call__(self, p_values: FloatArray) -> FloatArray:
         """(n, K) p-values to (n,)."""
@@ -39,13 +55,32 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """How the detectors of one question become one p-value: each view's, and their union."""
+
+    views: Mapping[View, Pooled]
+    union: Pooled
+
+    @classmethod
+    def fit(cls, columns: Mapping[View, FloatArray], fusion: Fusion) -> tuple[Answer, FloatArray]:
+        """As ``Pooled.fit``."""
+        pooled = {view: Pooled.fit(p_values, Fusion(fusion.within)) for view, p_values in columns.items()}
+        union, own = Pooled.fit(np.column_stack([p_value for _, p_value in pooled.values()]), fusion)
+        return cls({view: each for view, (each, _) in pooled.items()}, union), own
+
+    def __call__(self, columns: Mapping[View, FloatArray]) -> FloatArray:
+        """The question's p-value, (n,)."""
+        return self.union(np.column_stack([pooled(columns[view]) for view, pooled in self.views.items()]))
+
+
+@dataclass(frozen=True)
 class Combination:
     """The answers and their fusion.
 
     Attributes:
         answers: for each question that is asked, how its p-values become one.
-        fusion: the rule.
-        across: that rule, fitted to the two answers.
+        fusion: the rules.
+        across: ``fusion.method``, fitted to the two answers.
     """
 
     answers: Mapping[Question, Answer]
@@ -55,7 +90,7 @@ class Combination:
     @classmethod
     def fit(cls, columns: Columns, fusion: Fusion) -> Combination:
         """Learn from the calibration rows' own p-values; see ``ConformalCalibrator.own_p_values``."""
-        fitted = {question: _fit_answer(p_values, fusion) for question, p_values in columns.items()}
+        fitted = {question: Answer.fit(views, fusion) for question, views in columns.items()}
         answered = np.column_stack([p_value for _, p_value in fitted.values()])
         return cls({question: answer for question, (answer, _) in fitted.items()}, fusion, fusion.fit(_whole(answered)))
 
@@ -79,16 +114,6 @@ class Combination:
     def _fuse(self, answered: Mapping[Question, FloatArray]) -> FloatArray:
         table = np.column_stack(list(answered.values()))
         return self.across.fuse(table, self.fusion.weights if len(answered) == len(QUESTIONS) else None)
-
-
-def _fit_answer(p_values: FloatArray, fusion: Fusion) -> tuple[Answer, FloatArray]:
-    """The answer, and its p-values of the rows that it was fitted on."""
-    fitted = fusion.fit(_whole(p_values))
-    fused = fitted.fuse(p_values)
-    if p_values.shape[1] == 1:
-        return Answer(fitted, None), fused
-    calibrator = ConformalCalibrator.fit(suspicion(fused[~np.isnan(fused)]))
-    return Answer(fitted, calibrator), calibrator.own_p_values(suspicion(fused))
 
 
 def _whole(columns: FloatArray) -> FloatArray:

@@ -1,10 +1,10 @@
 """Several p-values become one, and the published rule that adds z-scores instead.
 
-The same rule serves twice: guards' p-values become one for "is it unsafe?", OOD detectors' one for "is it unknown?",
-and those two, recalibrated, become the monitor's. P-values are lower where a row is more suspicious. A fused value
-lies in (0, 1] but is a p-value only as far as the detectors' dependence is as its method assumes: recalibrate it.
-NaN in any column gives NaN, whatever its weight: a monitor that misses a detector must decide for itself.
-Knows nothing of detectors, thresholds or what a column stands for.
+The same rules serve three times: for detectors that look at the same thing, for what is seen from several sides, and
+for the two questions "is it unsafe?" and "is it unknown?" (``combination``). P-values are lower where a row is more
+suspicious. A fused value lies in (0, 1] but is a p-value only as far as the detectors' dependence is as its method
+assumes: recalibrate it. NaN in any column gives NaN, whatever its weight: a monitor that misses a detector must decide
+for itself. Knows nothing of detectors, thresholds or what a column stands for.
 """
 
 from __future__ import annotations
@@ -46,14 +46,17 @@ class Fusion:
     Attributes:
         method: one of the above.
         guard_weight: the weight of "unsafe" against "unknown" where the two are fused, in [0, 1].
+        within: the method for detectors that look at the same thing; see ``combination``.
     """
 
     method: Method = "harmonic"
     guard_weight: float = 0.7
+    within: Method = "stouffer"
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise InputError(f"fusion method is {self.method!r}; wanted one of {', '.join(get_args(Method))}")
+        for method in (self.method, self.within):
+            if method not in get_args(Method):
+                raise InputError(f"fusion method is {method!r}; wanted one of {', '.join(get_args(Method))}")
         if not 0.0 <= self.guard_weight <= 1.0:
             raise InputError(f"guard_weight is {self.guard_weight}; wanted a number in [0, 1]")
 

@@ -5,6 +5,7 @@ Knows nothing of fusion and thresholds.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap.calibration import ConformalCalibrator
-from offmap.combination import QUESTIONS, Columns
+from offmap.combination import QUESTIONS, VIEWS, Columns, View
 from offmap.conditioning import Studentiser, context
 from offmap.detectors.base import Detector, Fitted, Question
 from offmap.errors import InputError
@@ -99,13 +100,21 @@ def fit_members(
 
 
 def by_question(members: Sequence[Member], p_values: Mapping[str, FloatArray]) -> Columns:
-    """The members' p-values, side by side for each question."""
-    asked: dict[Question, list[FloatArray]] = {}
-    for question in QUESTIONS:
-        for member in members:
-            if member.detector.question == question:
-                asked.setdefault(question, []).append(p_values[member.name])
-    return {question: np.column_stack(columns) for question, columns in asked.items()}
+    """The members' p-values, side by side for each question and view."""
+    asked: dict[Question, dict[View, FloatArray]] = {}
+    for question, view in itertools.product(QUESTIONS, VIEWS):
+        columns = [p_values[m.name] for m in members if (m.detector.question, view_of(m.detector)) == (question, view)]
+        if columns:
+            asked.setdefault(question, {})[view] = np.column_stack(columns)
+    return asked
+
+
+def view_of(detector: Detector) -> View:
+    """What a detector looks at; the first of states, tokens and scalars that it needs."""
+    if detector.question == "unsafe":
+        return "guards"
+    wanted = detector.needs()
+    return "states" if wanted.hidden else "tokens" if wanted.tokens else "scalars"
 
 
 def require_safe(rows: Rows, split: str) -> Features:

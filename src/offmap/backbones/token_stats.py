@@ -5,6 +5,7 @@ No (batch, length, vocabulary) tensor ever exists: a chunk's logits fit in the p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ from offmap.features import TokenStat
 CHUNK = 256
 """Tokens whose logits exist at once on a CPU, fewer where that would be more than LOGITS numbers."""
 LOGITS = 1 << 23
-READ = 1 << 18
-"""Float32 logits that are read at once on a CPU: they stay in its second-level cache."""
+READ = 1 << 19
+"""Float32 logits that are read at once on a CPU: few enough for its caches, enough to pay for the calls."""
 CHUNK_CUDA = 1024
+LOG2_E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def token_stats(
 def _chunk(logits: torch.Tensor, targets: torch.Tensor, wanted: Collection[TokenStat]) -> dict[TokenStat, torch.Tensor]:
     """With z the logits less their maximum and Z = sum e^z: log p = z - log Z, and both moments of z in one sweep."""
     z = logits.sub_(logits.amax(-1, keepdim=True))
-    weights = z.exp()
+    weights = (z * LOG2_E).exp2_()  # e^z, in a third of the time that ``exp`` takes where it is MKL's on an AMD CPU
     total = weights.sum(-1)
     log_total = total.log()
     stats = {TokenStat.LOGPROB: z.gather(-1, targets[:, None])[:, 0] - log_total}

@@ -13,10 +13,14 @@ import numpy as np
 from offmap.bench.ablation_plan import Calibration
 from offmap.bench.run import Data
 from offmap.calibration import ConformalCalibrator
-from offmap.choosing import left_out
+from offmap.choosing import blind, left_out
 from offmap.detectors import Detector
-from offmap.features import Features, FloatArray
+from offmap.features import FloatArray
 from offmap.members import Member, fit_members, require_safe
+
+Trials = dict[str, tuple[FloatArray, FloatArray]]
+"""Left-out domain -> p-values of the other domains' safe calibrate rows and of its own rows; see
+``choosing.left_out`` and ``choosing.blind``."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,14 @@ class Column:
         ranked: what its calibrator ranks, of the safe threshold rows and of the test rows.
         own: p-values of the safe calibrate rows.
         p_values: of the safe threshold rows and of the test rows.
-        trials: left-out domain -> p-values of the other domains' safe calibrate rows and of its own rows; see
-            ``choosing.left_out``.
+        trials: of the in-distribution domains that could be left out.
     """
 
     member: Member
     ranked: tuple[FloatArray, FloatArray]
     own: FloatArray
     p_values: tuple[FloatArray, FloatArray]
-    trials: Mapping[str, tuple[FloatArray, FloatArray]]
+    trials: Trials
 
 
 Columns = Mapping[Calibration, Column]
@@ -65,40 +68,33 @@ def learn(name: str, detector: Detector, data: Data) -> Columns:
     """
     (member,) = fit_members({name: detector}, data.fit, data.calibrate, conditional=True)
     held_out = require_safe(data.calibrate, "calibrate")
-    rows = (held_out, require_safe(data.threshold, "threshold"), data.test.features)
-    scored = [(part, member.fitted.score(part)) for part in rows]
-    trials: dict[Calibration, dict[str, tuple[FloatArray, FloatArray]]] = {"plain": {}, "conditional": {}}
+    rows = (require_safe(data.threshold, "threshold"), data.test.features)
+    scores, (of_threshold, of_test) = member.fitted.score(held_out), map(member.fitted.score, rows)
+    trials = _trials(member, data)
+    columns: dict[Calibration, Column] = {}
+    for calibration, calibrated in _both(member, scores).items():
+        ranked = calibrated.ranked(rows[0], of_threshold), calibrated.ranked(rows[1], of_test)
+        own = calibrated.calibrator.own_p_values(calibrated.ranked(held_out, scores))
+        p_values = calibrated.calibrator.p_values(ranked[0]), calibrated.calibrator.p_values(ranked[1])
+        columns[calibration] = Column(calibrated, ranked, own, p_values, trials[calibration])
+    return columns
+
+
+def _trials(member: Member, data: Data) -> dict[Calibration, Trials]:
+    trials: dict[Calibration, Trials] = {"plain": {}, "conditional": {}}
     for trial in left_out([member], data.fit, data.calibrate, data.threshold):
         (again,) = trial.members
         ((domain, unknown),) = trial.unknown.items()
-        parts = [(part, again.fitted.score(part)) for part in (trial.calibrate, unknown)]
-        for calibration, calibrated in both(again, parts[0][1]).items():
-            own, other = _p_values(calibrated, parts)
-            trials[calibration][domain] = (own, other)
-    return {
-        calibration: _column(calibrated, scored, trials[calibration])
-        for calibration, calibrated in both(member, scored[0][1]).items()
-    }
+        scores, others = again.fitted.score(trial.calibrate), again.fitted.score(unknown)
+        for calibration, calibrated in _both(again, scores).items():
+            own = calibrated.calibrator.own_p_values(calibrated.ranked(trial.calibrate, scores))
+            trials[calibration][domain] = (own, blind(calibrated, unknown, others))
+    return trials
 
 
-def both(member: Member, scores: FloatArray) -> dict[Calibration, Member]:
+def _both(member: Member, scores: FloatArray) -> dict[Calibration, Member]:
     """A member as it is and, where it is studentised, calibrated on its plain ``scores`` of the same rows."""
     if member.studentiser is None:
         return {"plain": member}
     calibrator = ConformalCalibrator.fit(scores[~np.isnan(scores)])
     return {"plain": replace(member, calibrator=calibrator, studentiser=None), "conditional": member}
-
-
-def _column(
-    member: Member, scored: list[tuple[Features, FloatArray]], trials: Mapping[str, tuple[FloatArray, FloatArray]]
-) -> Column:
-    own, threshold, test = _p_values(member, scored)
-    ranked = [member.ranked(*part) for part in scored]
-    return Column(member, (ranked[1], ranked[2]), own, (threshold, test), trials)
-
-
-def _p_values(member: Member, scored: list[tuple[Features, FloatArray]]) -> list[FloatArray]:
-    """p-values of rows with their scores; the first are those that the member was calibrated on."""
-    calibrate, *others = scored
-    own = member.calibrator.own_p_values(member.ranked(*calibrate))
-    return [own, *(member.p_values(*part) for part in others)]

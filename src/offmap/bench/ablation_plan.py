@@ -5,6 +5,7 @@ Knows nothing of rows and scores.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -40,6 +41,7 @@ CALIBRATIONS: tuple[Calibration, ...] = get_args(Calibration)
 
 METHODS: tuple[Method, ...] = get_args(Method)
 WEIGHTS = (0.5, 0.7, 0.9)
+WITHIN: tuple[Method, ...] = ("stouffer", "harmonic")
 EXTRAS = frozenset({"pyod"})
 """Registered detectors that need a package which not everyone has: run where they are asked for."""
 VARIANTS: tuple[Detector, ...] = (
@@ -122,6 +124,7 @@ class Plan:
         detectors: those of sections "alone" and "added", by name.
         methods: fusions of the default set.
         weights: shares of its guards.
+        within: methods for its detectors of one view.
         fusion: of sections "added" and "set"; None: chosen on the training rows, as ``Monitor.fit`` does.
 
     Raises:
@@ -131,6 +134,7 @@ class Plan:
     detectors: Mapping[str, Detector] = field(default_factory=standard_detectors)
     methods: Sequence[Method] = METHODS
     weights: Sequence[float] = WEIGHTS
+    within: Sequence[Method] = WITHIN
     fusion: Fusion | None = None
 
     def __post_init__(self) -> None:
@@ -146,8 +150,9 @@ class Plan:
 
     @property
     def fusions(self) -> tuple[Fusion, ...]:
-        """Every method with every weight, each once."""
-        return tuple(dict.fromkeys(Fusion(method, weight) for method in self.methods for weight in self.weights))
+        """Every method with every weight, averaging detectors of one view and uniting them too; each once."""
+        tried = itertools.product(self.methods, self.weights, self.within)
+        return tuple(dict.fromkeys(Fusion(*each) for each in tried))
 
     def candidates(self) -> Iterator[Candidate]:
         """Every line: plain, and conditional where that makes a difference, that is, with an OOD detector."""
@@ -169,7 +174,9 @@ class Plan:
         for name in team:
             yield Candidate("set", f"default without {name}", tuple(other for other in team if other != name))
         for fusion in self.fusions:
-            yield Candidate("fusion", f"{fusion.method} {fusion.guard_weight:g}", team, fusion=fusion)
+            yield Candidate(
+                "fusion", f"{fusion.method} {fusion.guard_weight:g}, {fusion.within} within", team, fusion=fusion
+            )
 
     def _guards(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(name for name in names if self.everything[name].question == "unsafe")
