@@ -2,13 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import mahalanobis
 from scipy.stats import iqr
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 from offmap.linalg import (
-    Clusters,
     Moments,
     Whitener,
     blocks,
@@ -96,7 +94,6 @@ def test_leave_one_out_distances_are_those_of_fitting_without_the_row(rho):
         mean, inverse = gaussian(np.delete(x, i, axis=0), ridge * n / (n - 1))
         oracle.append((row - mean) @ inverse @ (row - mean))
     np.testing.assert_allclose(leave_one_out(squared, rho), oracle, rtol=1e-9)
-    np.testing.assert_allclose(leave_one_out(squared[:9], rho, n), oracle[:9], rtol=1e-9)
 
 
 def test_a_shrunk_gaussian_is_scikit_learns():
@@ -105,68 +102,6 @@ def test_a_shrunk_gaussian_is_scikit_learns():
     whitener, shrinkage = shrunk_gaussian(x)
     assert shrinkage == pytest.approx(oracle.shrinkage_, abs=1e-12)
     np.testing.assert_allclose(whitener.squared_distance(rows(20, 8, 3)), oracle.mahalanobis(rows(20, 8, 3)), rtol=1e-9)
-
-
-@pytest.mark.parametrize("starts", [(0,), (0, 1, 4), (0, 2, 7), (0, 3, 9)])
-def test_banded_distances_are_those_along_the_principal_axes(starts):
-    x, new = rows(200, 8), rows(30, 8, 3)
-    whitener = shrunk_gaussian(x)[0]
-    left, values, _ = np.linalg.svd(LedoitWolf().fit(x).covariance_)
-    each = ((new - x.mean(axis=0)) @ left) ** 2 / values
-    ends = (*starts[1:], 8)
-    oracle = [each[:, start:end].sum(axis=1) for start, end in zip(starts, ends, strict=True)]
-    found = whitener.banded_distance(new, starts)
-    np.testing.assert_allclose(found, np.transpose(oracle), rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(found.sum(axis=1), whitener.squared_distance(new), rtol=1e-12)
-
-
-def clustered(sizes, d=5, seed=0):
-    """Rows of clusters far apart, shuffled, and the cluster of each."""
-    rng = np.random.default_rng(seed)
-    members = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    centres = 3 * rng.normal(size=(len(sizes), d))
-    return rng.normal(size=(len(members), d)) @ rng.normal(size=(d, d)) + centres[members], members
-
-
-def nearest(row, x, members, covariance):
-    """Squared distance of a row to the nearest cluster mean, by a loop."""
-    means = [x[members == cluster].mean(axis=0) for cluster in sorted(set(members))]
-    return min(mahalanobis(row, mean, np.linalg.inv(covariance)) ** 2 for mean in means)
-
-
-def residuals(x, members):
-    return np.array([row - x[members == cluster].mean(axis=0) for row, cluster in zip(x, members, strict=True)])
-
-
-@pytest.mark.parametrize("sizes", [(30,), (20, 12), (14, 2, 1, 9)])
-def test_clusters_are_loops_over_domains_and_over_rows_left_out(sizes):
-    x, members = clustered(sizes)
-    new = clustered((4,) * len(sizes), seed=0)[0]
-    estimate = LedoitWolf(assume_centered=True).fit(residuals(x, members))
-    clusters, left_out = Clusters.of(x, members)
-    oracle = [nearest(row, x, members, estimate.covariance_) for row in new]
-    np.testing.assert_allclose(clusters.squared_distance(new), oracle, rtol=1e-8)
-
-    n, rho = len(x), estimate.shrinkage_
-    ridge = rho * np.trace(residuals(x, members).T @ residuals(x, members)) / n / x.shape[1] * n / (n - 1)
-    for i in range(n):
-        others, kept = np.delete(x, i, axis=0), np.delete(members, i)
-        away = residuals(others, kept)
-        covariance = (1 - rho) * away.T @ away / (n - 1) + ridge * np.eye(x.shape[1])
-        assert left_out[i] == pytest.approx(nearest(x[i], others, kept, covariance), rel=1e-8)
-
-
-def test_one_cluster_is_one_gaussian():
-    x = rows(40, 6)
-    clusters, left_out = Clusters.of(x, np.zeros(40, np.intp))
-    whitener, shrinkage = shrunk_gaussian(x)
-    np.testing.assert_allclose(clusters.squared_distance(x), whitener.squared_distance(x), rtol=1e-9)
-    np.testing.assert_allclose(left_out, leave_one_out(whitener.squared_distance(x), shrinkage), rtol=1e-9)
-
-
-def test_clusters_that_hold_one_row_each_are_refused():
-    with pytest.raises(ValueError, match="do not vary"):
-        Clusters.of(rows(3, 4), np.arange(3))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))

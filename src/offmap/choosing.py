@@ -76,8 +76,8 @@ class Trial:
 def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, threshold: Rows, alpha: float) -> Choice:
     """The fusion for fitted members. Of the threshold rows only the unsafe ones are looked at.
 
-    Where there is nothing to weigh (detectors of one question alone) or no unsafe row to hold on to, it is the
-    default ``Fusion()``, and the reason says so.
+    Where there is nothing to weigh (detectors of one question alone), no unsafe row to hold on to, or nothing to play
+    the unknown, it is the default ``Fusion()``, and the reason says so.
 
     Raises:
         InputError: a split without safe rows.
@@ -86,10 +86,12 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
     harmful = [rows.harmful for rows in (calibrate, threshold)]
     known = [rows for rows in harmful if rows is not None]
     if asked != {"unsafe", "unknown"} or not known:
-        missing = "no held-out unsafe row" if known == [] else f"every detector asks {min(asked)!r}"
-        return Choice(Fusion(), f"the default: {missing}, so that there was nothing to weigh")
+        return _default("no held-out unsafe row" if known == [] else f"every detector asks {min(asked)!r}")
     held_out = require_safe(calibrate, "calibrate")
     trials = [Trial(members, held_out, dict(made_up_shifts(held_out))), *left_out(members, fit, calibrate, threshold)]
+    unknown = {name: len(rows) for trial in trials for name, rows in trial.unknown.items()}
+    if not unknown:
+        return _default("no domain could be left out and no shift made up")
     flagged = _guard_alone(members, held_out, Features.concat(known), alpha)
     considered = []
     for method in METHODS:
@@ -100,7 +102,6 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
             caught = [share for judge in judges for share in judge.caught(weight, alpha)]
             share, margin = float(kept.mean()), float(kept.mean() - flagged.mean())
             considered.append(Considered(method, weight, share, margin, float(np.mean(caught))))
-    unknown = {name: len(rows) for trial in trials for name, rows in trial.unknown.items()}
     return _best(considered, float(flagged.mean()), unknown)
 
 
@@ -163,10 +164,14 @@ class _Judge:
 
 
 def _guard_alone(members: Sequence[Member], calibrate: Features, harmful: Features, alpha: float) -> NDArray[np.bool_]:
-    """Which unsafe rows the first guard flags by itself."""
+    """Which unsafe rows the first guard flags by itself; one without a score is missed."""
     guard = next(member for member in members if member.detector.question == "unsafe")
-    own = suspicion(guard.own_p_values(calibrate))
-    return marginal_threshold(own[~np.isnan(own)], alpha).alarms(suspicion(guard.p_values(harmful)))
+    own, found = suspicion(guard.own_p_values(calibrate)), suspicion(guard.p_values(harmful))
+    return marginal_threshold(own[~np.isnan(own)], alpha).alarms(found) & ~np.isnan(found)
+
+
+def _default(missing: str) -> Choice:
+    return Choice(Fusion(), f"the default: {missing}, so that there was nothing to weigh")
 
 
 def _best(considered: list[Considered], guard: float, unknown: Mapping[str, int]) -> Choice:

@@ -6,7 +6,7 @@ Knows nothing of features or labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,17 +145,6 @@ class Whitener:
         """Squared Mahalanobis distance of each row to the mean, (n,); never negative."""
         return np.concatenate([(self.whiten(part) ** 2).sum(axis=1) for part in blocks(rows)])
 
-    def banded_distance(self, rows: NDArray[Any], starts: Sequence[int]) -> FloatArray:
-        """Squared distance within each band of principal directions, (n, bands); a row's bands sum to its distance.
-
-        Args:
-            rows: (n, d).
-            starts: where each band begins among the r directions, the widest first; ascending from 0.
-        """
-        band = np.searchsorted(starts, np.arange(self.factor.shape[1])[::-1], side="right") - 1
-        members = (band[:, None] == np.arange(len(starts))).astype(np.float64)
-        return np.concatenate([self.whiten(part) ** 2 @ members for part in blocks(rows)])
-
 
 def shrunk_gaussian(rows: FloatArray) -> tuple[Whitener, float]:
     """The Gaussian of the rows, its covariance by ``ledoit_wolf``, and the shrinkage.
@@ -168,79 +157,19 @@ def shrunk_gaussian(rows: FloatArray) -> tuple[Whitener, float]:
     return Whitener.of(moments.mean, covariance), shrinkage
 
 
-def leave_one_out(squared: FloatArray, shrinkage: float, n: int | None = None) -> FloatArray:
+def leave_one_out(squared: FloatArray, shrinkage: float) -> FloatArray:
     """Squared distance of each fitted row to the Gaussian of all the others, without fitting n Gaussians.
 
     Without the row, x once centred, the mean moves by -x/(n-1) and the covariance becomes n/(n-1) (S - c x x^T) with
     c = (1 - rho)/(n-1), the ridge scaled alike; so by Sherman and Morrison d^2 becomes n/(n-1) d^2 / (1 - c d^2).
 
     Args:
-        squared: squared distances of fitted rows to the Gaussian, its covariance normalised by n.
+        squared: (n,) squared distances of the rows that fitted the Gaussian, its covariance normalised by n.
         shrinkage: its rho, in [0, 1].
-        n: the rows that fitted it; by default as many as there are distances.
     """
-    n = len(squared) if n is None else n
+    n = len(squared)
     left = 1 - (1 - shrinkage) / (n - 1) * squared
     return np.asarray(n / (n - 1) * squared / np.maximum(left, np.finfo(np.float64).eps))
-
-
-@dataclass(frozen=True, eq=False)
-class Clusters:
-    """Gaussians of one covariance and several means.
-
-    Attributes:
-        whitener: of the covariance, about the mean of all rows.
-        centres: (clusters, r), the means in its coordinates.
-    """
-
-    whitener: Whitener
-    centres: FloatArray
-
-    @staticmethod
-    def of(rows: FloatArray, members: NDArray[np.intp]) -> tuple[Clusters, FloatArray]:
-        """Gaussians about the mean of each cluster, and each row's squared distance to the nearest when left out.
-
-        The covariance is that of the rows about their own cluster's mean, all clusters pooled, by ``ledoit_wolf``.
-
-        Args:
-            rows: (n, d).
-            members: (n,) the cluster of each row, 0 to clusters - 1, none empty.
-
-        Raises:
-            ValueError: no rows, or clusters within which nothing varies.
-        """
-        counts = np.bincount(members)
-        means = np.stack([rows[members == cluster].mean(axis=0) for cluster in range(len(counts))])
-        pooled, shrinkage = shrunk_gaussian(rows - means[members])
-        whitener = Whitener(rows.mean(axis=0), pooled.factor)
-        found = Clusters(whitener, whitener.whiten(means))
-        return found, found._left_out(whitener.whiten(rows), members, counts, shrinkage)
-
-    def squared_distance(self, rows: NDArray[Any]) -> FloatArray:
-        """Squared distance of each row to the nearest mean, (n,)."""
-        return np.concatenate([self._to_each(self.whitener.whiten(part)).min(axis=1) for part in blocks(rows)])
-
-    def _to_each(self, white: FloatArray) -> FloatArray:
-        return np.stack([((white - centre) ** 2).sum(axis=1) for centre in self.centres], axis=1)
-
-    def _left_out(
-        self, white: FloatArray, members: NDArray[np.intp], counts: NDArray[np.intp], shrinkage: float
-    ) -> FloatArray:
-        """``leave_one_out`` for the nearest of several means; a row alone in its cluster leaves no mean behind.
-
-        With the row, r from its own mean, the scatter loses m/(m-1) r r^T, m the size of its cluster, and only that
-        cluster's mean moves, so that r becomes m/(m-1) r.
-        """
-        n, own = len(white), (np.arange(len(white)), members)
-        away = white - self.centres[members]
-        to_each, alone = self._to_each(white), counts[members] == 1
-        along = (white * away).sum(axis=1, keepdims=True) - away @ self.centres.T
-        grown = np.where(alone, 1.0, counts[members] / np.maximum(counts[members] - 1, 1))
-        share = (1 - shrinkage) / n * grown
-        left = np.maximum(1 - share * to_each[own], np.finfo(np.float64).eps)
-        moved = (n - 1) / n * (to_each + (share / left)[:, None] * along**2)
-        moved[own] = np.where(alone, np.inf, grown**2 * moved[own])
-        return np.asarray(moved.min(axis=1))
 
 
 def centre_and_spread(values: FloatArray) -> FloatArray:

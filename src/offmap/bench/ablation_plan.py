@@ -15,18 +15,12 @@ import msgspec
 from offmap.bench.run import PUBLISHED
 from offmap.detectors import (
     DETECTORS,
-    Banded,
     Detector,
     Excess,
     GuardEnsemble,
     LexicalGuard,
-    MinK,
     Perplexity,
-    Relative,
-    RoleContrast,
     SurpriseWindow,
-    TurnSurprise,
-    UnigramRatio,
 )
 from offmap.errors import InputError
 from offmap.fusion import Fusion, Method
@@ -45,24 +39,14 @@ WITHIN: tuple[Method, ...] = ("stouffer", "harmonic")
 EXTRAS = frozenset({"pyod"})
 """Registered detectors that need a package which not everyone has: run where they are asked for."""
 VARIANTS: tuple[Detector, ...] = (
-    Banded(fuse="max"),
     Excess(over="reply"),
     GuardEnsemble(combine="pessimistic"),
     LexicalGuard(over="assistant"),
     LexicalGuard(over="reply"),
-    MinK(over="reply"),
-    MinK(over="conversation"),
     Perplexity(over="conversation"),
-    Relative(against="unsafe"),
-    RoleContrast(over="assistant", against="user"),
-    RoleContrast(plain=True),
     SurpriseWindow(over="reply"),
     SurpriseWindow(windows=(), cusum=True),
     SurpriseWindow(over="conversation", windows=(), cusum=True),
-    TurnSurprise(over="conversation"),
-    TurnSurprise(level="token"),
-    UnigramRatio(over="reply"),
-    UnigramRatio(over="conversation"),
 )
 """Beside the defaults of every detector: over which part, against what, how fused."""
 

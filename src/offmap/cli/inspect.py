@@ -13,6 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from offmap.backbones import BackboneSource
     from offmap.bundle import Card
+    from offmap.choosing import Choice
 
 
 def inspect(bundle: Path, *, json: bool = False) -> None:
@@ -30,17 +31,20 @@ def inspect(bundle: Path, *, json: bool = False) -> None:
 
         print(msgspec.json.encode(read_card(bundle)).decode())  # noqa: T201
         return
-    show(bundle, Console())
+    show(bundle, Console(), considered=True)
 
 
-def show(bundle: Path, console: Console) -> None:
-    """Print the card of the monitor at ``bundle`` as a table."""
+def show(bundle: Path, console: Console, *, considered: bool = False) -> None:
+    """Print the card of the monitor at ``bundle`` as a table and, if asked, every fusion that was considered."""
     from offmap.bundle import read_card
 
+    card = read_card(bundle)
     table = Table(show_header=False, title=Text(f"monitor {bundle}"), title_justify="left")
-    for name, value in _lines(read_card(bundle)):
+    for name, value in _lines(card):
         table.add_row(name, Text(value))
     console.print(table)
+    if considered and card.choice.considered:
+        console.print(_considered(card.choice))
 
 
 def _lines(card: Card) -> list[tuple[str, str]]:
@@ -53,13 +57,25 @@ def _lines(card: Card) -> list[tuple[str, str]]:
         ("backbone", f"{card.backbone.model} [{card.fingerprint}]"),
         *_guard(card.backbone),
         ("detectors", "\n".join(detectors)),
-        ("fusion", f"{fusion.method}, weight {fusion.guard_weight:g} to the guards"),
+        ("fusion", f"{fusion.method}, weight {fusion.guard_weight:g} to the guards; {fusion.within} within a view"),
         ("why this fusion", card.choice.reason),
         ("what played the unknown", "\n".join(f"{name}: {n} rows" for name, n in card.choice.unknown.items()) or "–"),
         ("false positives", f"at most {threshold.alpha:g} {held}; with these rows between {low:.2%} and {high:.2%}"),
         ("threshold", f"flagged where the fused p-value is below {threshold.p_value:.3g}"),
         ("rows", ", ".join(f"{name} {count}" for name, count in card.n_rows.items())),
     ]
+
+
+def _considered(choice: Choice) -> Table:
+    """The candidates in the order that they were tried, and which of them was taken."""
+    table = Table(title="fusions considered, on training rows", title_justify="left")
+    for heading in ("fusion", "to the guards", "known harm flagged", "less the guard's", "unknown flagged", ""):
+        table.add_column(heading)
+    for each in choice.considered:
+        taken = (each.method, each.guard_weight) == (choice.fusion.method, choice.fusion.guard_weight)
+        shares = (f"{each.known:.1%}", f"{each.margin:+.1%}", f"{each.caught:.1%}")
+        table.add_row(each.method, f"{each.guard_weight:g}", *shares, "chosen" if taken else "")
+    return table
 
 
 def _guard(source: BackboneSource) -> list[tuple[str, str]]:

@@ -79,14 +79,10 @@ def said_by(tokens: TokenColumns, over: Over) -> NDArray[np.bool_]:
     return np.asarray((turns >= 0) & (turns == of_each_token(row_maxima(turns, tokens.offsets), tokens.offsets)))
 
 
-def or_all(used: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """``used``, and every token of a row in which none is used."""
-    return np.asarray(used | of_each_token(counts(used, offsets) == 0, offsets))
-
-
 def chosen(tokens: TokenColumns, over: Over) -> NDArray[np.bool_]:
     """The tokens of ``over``, (total,); all tokens of a row that has none of them."""
-    return or_all(said_by(tokens, over), tokens.offsets)
+    used = said_by(tokens, over)
+    return np.asarray(used | of_each_token(counts(used, tokens.offsets) == 0, tokens.offsets))
 
 
 def counts(used: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:

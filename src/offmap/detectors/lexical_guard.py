@@ -84,7 +84,7 @@ class LexicalGuard:
         tokens = token_columns(x)
         used, ids = said_by(tokens, self.over), tokens.ids.astype(np.uint64)
         row = np.repeat(np.arange(len(x)), np.diff(tokens.offsets))
-        places = [(row[used], _bucket(ids[used] * MIX[0]))]
+        places = [(row[used], _bucket(ids[used]))]
         if self.pairs:
             both = used[1:] & used[:-1] & (row[1:] == row[:-1])
             places.append((row[1:][both], _bucket((ids[:-1][both] * MIX[0]) ^ ((ids[1:][both] + MIX[1]) * MIX[1]))))
