@@ -8,6 +8,7 @@ import pytest
 
 from offmap.artifacts import (
     MANIFEST,
+    _own_hash,
     nested,
     pack_arrays,
     read_manifest,
@@ -80,10 +81,12 @@ def flip(artefact):
     (artefact / "data.bin").write_bytes(data)
 
 
-def edit(change):
+def edit(change, *, sealed=True):
     def tamper(artefact):
         body = json.loads((artefact / MANIFEST).read_text())
         change(body)
+        if sealed:
+            body["sha256"] = _own_hash(body)
         (artefact / MANIFEST).write_text(json.dumps(body))
 
     return tamper
@@ -93,7 +96,8 @@ TAMPERINGS = {
     "changed since it was written": flip,
     "its manifest names": lambda artefact: (artefact / "data.bin").unlink(),
     "holds .*extra": lambda artefact: (artefact / "extra").write_bytes(b""),
-    "format 2, this version reads format 1": edit(lambda body: body.update(format=2)),
+    "format 1, this version reads format 2": edit(lambda body: body.update(format=1)),
+    "manifest.json: changed since it was written": edit(lambda body: body["content"].update(rows=4), sealed=False),
     "names with hashes are wanted": edit(lambda body: body.pop("files")),
     "rows": edit(lambda body: body["content"].update(rows="three")),
     "not JSON": lambda artefact: (artefact / MANIFEST).write_text("{"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from offmap import Conversation, Message, load
+from offmap.artifacts import _own_hash
 from offmap.backbones import BackboneSource, open_backbone
 from offmap.bundle import read_card
 from offmap.calibration import suspicion
@@ -111,6 +112,7 @@ def edited(bundle, tmp_path, **changes):
     copy = shutil.copytree(bundle, tmp_path / "copy")
     body = msgspec.json.decode((copy / "manifest.json").read_bytes())
     body["content"].update(changes)
+    body["sha256"] = _own_hash(body)
     (copy / "manifest.json").write_bytes(msgspec.json.encode(body))
     return copy
 

@@ -1,7 +1,8 @@
 """Directories written whole: a manifest with the hash of every file beside it, arrays, tables. Never a pickle.
 
 A directory appears under its name only when it is complete; on reading, every file must still have the hash that the
-manifest states. Nothing read here is ever executed.
+manifest states, and the manifest its own. That finds damage and slips of the hand, not a forger: no key is involved.
+Nothing read here is ever executed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from offmap.atomic import write_whole
 from offmap.errors import InputError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 """The version of the layout. A reader refuses any other."""
 
 T = TypeVar("T")
@@ -68,9 +69,10 @@ def require_free(path: Path) -> None:
 
 
 def write_manifest(directory: Path, content: msgspec.Struct) -> None:
-    """Write ``manifest.json``: ``content`` and the hash of every file already in the directory."""
+    """Write ``manifest.json``: ``content``, the hash of every file already in the directory, and its own."""
     files = {file.name: sha256(file) for file in sorted(directory.iterdir())}
     body = {"format": FORMAT, "content": msgspec.to_builtins(content), "files": files}
+    body["sha256"] = _own_hash(body)
     write_whole(directory / MANIFEST, msgspec.json.format(msgspec.json.encode(body), indent=2) + b"\n")
 
 
@@ -83,6 +85,8 @@ def read_manifest(directory: Path, kind: type[T]) -> T:
     body = _manifest_body(directory)
     if body.get("format") != FORMAT:
         raise InputError(f"{directory / MANIFEST}: format {body.get('format')!r}, this version reads format {FORMAT}")
+    if body.get("sha256") != _own_hash(body):
+        raise InputError(f"{directory / MANIFEST}: changed since it was written (its hash is not the one it states)")
     _check_files(directory, body.get("files"))
     try:
         return msgspec.convert(body.get("content"), kind)
@@ -134,6 +138,12 @@ def _manifest_body(directory: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InputError(f"{path}: found a {type(body).__name__}, a JSON object is wanted")
     return body
+
+
+def _own_hash(body: Mapping[str, Any]) -> str:
+    """Of all that a manifest says but this hash."""
+    rest = {key: value for key, value in body.items() if key != "sha256"}
+    return hashlib.sha256(msgspec.json.encode(rest, order="sorted")).hexdigest()
 
 
 def _check_files(directory: Path, stated: Any) -> None:
