@@ -18,6 +18,7 @@ lint: .venv/.dev
 
 bench: .venv/.dev .venv/reference/.done
 	$(BIN)/python benchmarks/one_pass.py
+	$(BIN)/python benchmarks/overhead.py
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "offmap needs Python >= 3.11 on the PATH" >&2; exit 2; }

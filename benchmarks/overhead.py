@@ -1,6 +1,6 @@
-"""What a monitor costs beside the forward pass that it reads: CPU and wall time of both, taken in turn in one process.
+"""What a monitor costs beside the forward pass that it reads: CPU time of both, taken in turn in one process.
 
-    python benchmarks/overhead.py [--rows FILE]
+    python benchmarks/overhead.py
 
 README.md says what is compared and how.
 """
@@ -12,8 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -27,43 +26,31 @@ if TYPE_CHECKING:
 
 GOAL = 1.15
 """The most that features and detectors may cost, in CPU time of the language model's own pass."""
-TEST = {"test_in_distribution": 200, "test_failures": 60, "test_shift": 60}
-"""Sizes of the procedural suite's test rows, about 1,500; the monitor is fitted on all its training rows."""
-PASSES = ("trunk", "language model", "features", "monitor")
-Times = dict[str, list[tuple[float, float]]]
-"""CPU and wall seconds of each repetition, by what ran."""
-
-
-class Rendered:
-    """Stands in for a backbone's renderer: gives the tokens that it rendered before, so that neither side pays."""
-
-    def __init__(self, render: Any, rows: Sequence[Conversation]) -> None:
-        self._render = render
-        self._known = dict(zip((row.id for row in rows), render(rows), strict=True))
-
-    def __call__(self, batch: Sequence[Conversation]) -> list[Any]:
-        """The tokens of each conversation."""
-        return [self._known[row.id] for row in batch]
+TRAIN = {"train_helpful": 600, "train_harmless": 300, "train_function_calling": 600}
+"""Sizes of the procedural suite that the monitor is fitted on, 1,800 rows."""
+TRUNK, MODEL, FEATURES, MONITOR = "trunk", "language model", "features", "monitor"
+Times = dict[str, list[float]]
+"""CPU seconds of each repetition, by what ran."""
 
 
 class Bare:
-    """The model of transformers on the very batches that the backbone makes, padded, on as many threads."""
+    """The model of transformers on the very batches that the backbone makes, padded."""
 
-    def __init__(self, model: Any, backbone: TorchBackbone, rows: Sequence[Conversation]) -> None:
-        import numpy as np
+    def __init__(self, model: Any, backbone: TorchBackbone, rows: list[Conversation]) -> None:
         import torch
 
         rendered = backbone._render(rows)
         order = sorted(range(len(rows)), key=lambda i: -len(rendered[i]))
         self._batches = []
         for group in backbone._groups(rendered, order):
-            ids = np.zeros((len(group), backbone._width(len(rendered[group[0]]))), np.int64)
+            ids = torch.zeros((len(group), backbone._width(len(rendered[group[0]]))), dtype=torch.int64)
             for line, row in enumerate(group):
-                ids[line, : len(rendered[row])] = rendered[row].ids
-            self._batches.append(torch.from_numpy(ids))
+                ids[line, : len(rendered[row])] = torch.from_numpy(rendered[row].ids)
+            self._batches.append(ids)
+        self.tokens, self.padded = sum(map(len, rendered)), sum(ids.numel() for ids in self._batches)
         self._model, self._trunk, self._precision = model, backbone._decoder, backbone._precision
 
-    def language_model(self) -> None:
+    def model(self) -> None:
         """Every logit of every token; nobody reads them."""
         self._each(lambda ids: self._model(input_ids=ids, use_cache=False).logits)
 
@@ -71,28 +58,12 @@ class Bare:
         """The last hidden states, without the LM head."""
         self._each(lambda ids: self._trunk(input_ids=ids, use_cache=False).last_hidden_state)
 
-    @property
-    def tokens(self) -> int:
-        """Padding included."""
-        return sum(batch.numel() for batch in self._batches)
-
     def _each(self, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
         import torch
 
-        from offmap.backbones.torch import PASSES as MOST
-
-        def one(ids: torch.Tensor) -> None:
-            with torch.inference_mode(), self._precision(ids.device):
-                run(ids)
-
-        workers = min(MOST, torch.get_num_threads(), len(self._batches))
-        if workers == 1:
+        with torch.inference_mode(), self._precision(torch.device("cpu")):
             for ids in self._batches:
-                one(ids)
-            return
-        each = torch.get_num_threads() // workers
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
-            list(pool.map(one, self._batches))
+                run(ids)
 
 
 def opened(dtype: str) -> tuple[Any, TorchBackbone]:
@@ -112,80 +83,58 @@ def opened(dtype: str) -> tuple[Any, TorchBackbone]:
     return loaded.model, backbone
 
 
-def prepare(file: Path | None, seed: int, dtype: str) -> tuple[Monitor, Bare, list[Conversation], float]:
-    """A fitted monitor, the bare pass, the rows that both read, and the CPU seconds that rendering them takes."""
+def prepare(n_rows: int, dtype: str, seed: int) -> tuple[Monitor, Bare, list[Conversation]]:
+    """A fitted monitor, the bare pass, and the rows that both read: test rows of all domains, rendered beforehand."""
     from offmap import DEFAULT_DETECTORS, Monitor
-    from offmap.conversation import read
     from offmap.suites.procedural import load
 
     model, backbone = opened(dtype)
-    suite = load(seed=seed, **TEST)
+    suite = load(seed=seed, **TRAIN)
     monitor = Monitor.fit(backbone, DEFAULT_DETECTORS, suite.train, seed=seed)
-    rows = list(read(file)) if file else list(suite.test)
-    start = time.process_time()
-    backbone._render = Rendered(backbone._render, rows)
-    return monitor, Bare(model, backbone, rows), rows, time.process_time() - start
-
-
-def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """CPU seconds of all threads, and wall seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    run()
-    return time.process_time() - cpu, time.perf_counter() - wall
+    rows = list(suite.test[:: max(1, len(suite.test) // n_rows)][:n_rows])
+    bare = Bare(model, backbone, rows)
+    known = dict(zip((row.id for row in rows), backbone._render(rows), strict=True))
+    backbone._render = lambda batch: [known[row.id] for row in batch]  # type: ignore[assignment]
+    return monitor, bare, rows
 
 
 def measure(monitor: Monitor, bare: Bare, rows: list[Conversation], repeats: int) -> Times:
     """Everything once unmeasured, then all in turn, every other time backwards."""
     runs: dict[str, Callable[[], object]] = {
-        "trunk": bare.trunk,
-        "language model": bare.language_model,
-        "features": lambda: monitor.backbone(rows, monitor.reads),
-        "monitor": lambda: monitor.score(rows),
+        TRUNK: bare.trunk,
+        MODEL: bare.model,
+        FEATURES: lambda: monitor.backbone(rows, monitor.reads),
+        MONITOR: lambda: monitor.score(rows),
     }
-    for run in runs.values():
-        run()
-    times: Times = {name: [] for name in PASSES}
-    for repeat in range(repeats):
-        for name in PASSES if repeat % 2 else reversed(PASSES):
-            times[name].append(timed(runs[name]))
-    return times
+    times: Times = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        for name in runs if repeat % 2 else reversed(runs):
+            start = time.process_time()
+            runs[name]()
+            times[name].append(time.process_time() - start)
+    return {name: found[1:] for name, found in times.items()}
 
 
-def ratios(times: Times, over: str, clock: int) -> dict[str, list[float]]:
+def ratios(times: Times, over: str) -> dict[str, list[float]]:
     """Of each run to ``over`` in the same repetition: the median, the lowest, the highest."""
-    found = {}
-    for name, runs in times.items():
-        each = [run[clock] / bare[clock] for run, bare in zip(runs, times[over], strict=True)]
-        found[name] = [median(each), min(each), max(each)]
-    return found
-
-
-def report(times: Times, **facts: object) -> dict[str, Any]:
-    """All figures."""
-    bases = {over: {"cpu": ratios(times, over, 0), "wall": ratios(times, over, 1)} for over in PASSES[:2]}
-    middle = {name: [median(clock) for clock in zip(*runs, strict=True)] for name, runs in times.items()}
-    return {**facts, "goal": GOAL, "median_seconds": middle, "each": times, "ratio_to": bases}
+    each = {name: [a / b for a, b in zip(found, times[over], strict=True)] for name, found in times.items()}
+    return {name: [median(found), min(found), max(found)] for name, found in each.items()}
 
 
 def show(figures: dict[str, Any]) -> None:
     """The table."""
-    facts = "{rows} rows, {tokens} tokens with padding; {dtype}, {threads} thread(s), {repeats} repetitions"
-    print(facts.format(**figures))
-    print(f"{'':16}{'CPU s':>8}{'wall s':>8}   CPU / language model   CPU / trunk            wall / language model")
-    for name, (cpu, wall) in figures["median_seconds"].items():
-        told = []
-        for over, clock in (("language model", "cpu"), ("trunk", "cpu"), ("language model", "wall")):
-            told.append("{:.3f} ({:.3f} to {:.3f})".format(*figures["ratio_to"][over][clock][name]))
-        print(f"{name:16}{cpu:8.2f}{wall:8.2f}   {'  '.join(told)}")
-    print(f"Rendering and tokenising, in none of these: {figures['rendering_cpu_seconds']:.2f} CPU s.")
+    print("{rows} rows, {tokens} tokens, {padded} with padding; {dtype}, {repeats} repetitions".format(**figures))
+    print(f"{'':16}{'CPU s':>8}   {'of the language model':24}of its trunk")
+    for name, found in figures["cpu_seconds"].items():
+        told = ("{:.3f} ({:.3f} to {:.3f})".format(*figures["ratio_to"][over][name]) for over in (MODEL, TRUNK))
+        print(f"{name:16}{median(found):8.2f}   {'   '.join(told)}")
 
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Time of the default monitor beside that of the bare forward pass.")
-    parser.add_argument("--rows", type=Path, help="conversations to score, in place of procedural test rows")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = argparse.ArgumentParser(description="CPU time of the default monitor beside that of the bare pass.")
+    parser.add_argument("--rows", type=int, default=160, help="procedural test rows to score")
+    parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/overhead.json"), help="the figures as JSON")
@@ -195,24 +144,26 @@ def options() -> argparse.Namespace:
 def main() -> int:
     """Measure, show, write; 1 if the goal was missed."""
     asked = options()
-    os.environ |= {"OMP_NUM_THREADS": str(asked.threads), "OPENBLAS_NUM_THREADS": str(asked.threads)}
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     import torch
 
-    torch.set_num_threads(asked.threads)
-    monitor, bare, rows, rendering = prepare(asked.rows, asked.seed, asked.dtype)
-    figures = report(
-        measure(monitor, bare, rows, asked.repeats),
-        rows=len(rows),
-        tokens=bare.tokens,
-        dtype=monitor.backbone.source.dtype,
-        threads=asked.threads,
-        repeats=asked.repeats,
-        rendering_cpu_seconds=rendering,
-    )
+    torch.set_num_threads(1)
+    monitor, bare, rows = prepare(asked.rows, asked.dtype, asked.seed)
+    times = measure(monitor, bare, rows, asked.repeats)
+    figures = {
+        "rows": len(rows),
+        "tokens": bare.tokens,
+        "padded": bare.padded,
+        "dtype": monitor.backbone.source.dtype,  # type: ignore[attr-defined]
+        "repeats": asked.repeats,
+        "detectors": [member.name for member in monitor.panel.members],
+        "cpu_seconds": times,
+        "ratio_to": {over: ratios(times, over) for over in (MODEL, TRUNK)},
+    }
     show(figures)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(figures, indent=2) + "\n")
-    reached = figures["ratio_to"]["language model"]["cpu"]["monitor"][0] <= GOAL
+    reached = figures["ratio_to"][MODEL][MONITOR][0] <= GOAL
     print(f"The goal, at most {GOAL:g} of the language model's own pass, is {'reached' if reached else 'missed'}.")
     return not reached
 
