@@ -1,4 +1,4 @@
-"""Three ideas for lift that did not become detectors, measured: recall, lift and their intervals on any suite.
+"""Four ideas that did not become part of offmap, measured: recall, lift and their intervals on any suite.
 
     python benchmarks/lift_ideas.py --suite procedural [--out runs/lift]
 
@@ -8,6 +8,8 @@
    of both, learned on rows of domains that the OOD detectors have not met: a threshold on the guard that may fall (or
    rise) as novelty rises.
 3. A guard for whose heads every domain of safe rows weighs the same.
+4. The default set, every OOD score ranked among the calibrate rows of the domain that the row seems to be of (Mondrian
+   conformal; Vovk, Gammerman & Shafer 2005): no domain's tail sets the threshold of the others.
 
 Everything is fitted on training rows, the threshold too; test rows are only counted.
 """
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import norm
 
@@ -31,6 +34,7 @@ from offmap.bench.ablation import read_rows
 from offmap.bench.ablation_plan import Plan
 from offmap.bench.run import Data
 from offmap.bench.table import print_table
+from offmap.calibration import ConformalCalibrator, suspicion
 from offmap.choosing import left_out
 from offmap.combination import Combination
 from offmap.detectors._tokens import means, said_by, statistic, token_columns
@@ -42,6 +46,7 @@ from offmap.monitor import rows_of
 from offmap.panel import choose_threshold
 from offmap.suites import load
 
+Groups = NDArray[np.str_]
 SMALLEST = 1e-12
 """p-values are held this far from 0 and 1 before they become normal scores."""
 
@@ -135,7 +140,41 @@ def main() -> None:
         "surprise at the reply": (surprise(data.threshold.safe), surprise(data.test.features)),
         "reply given context - alone": context_effect(data, backbone),
     }
+    found |= {f"default by domain, {weight:g}": by_domain(data, weight) for weight in (0.5, 0.7, 0.9)}
     report(data, found)
+
+
+def by_domain(data: Data, weight: float) -> tuple[FloatArray, FloatArray]:
+    """Idea 4, at a weight of the guards: suspicion of the safe threshold rows and of the test rows."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    place = min(key for key in data.fit.features.hidden if key[0] == -1)
+    members = fit_members(DEFAULT_DETECTORS, data.fit, data.calibrate)
+    safe, held_out = data.fit.safe, data.calibrate.safe
+    places = LinearDiscriminantAnalysis().fit(safe.hidden[place], np.array(safe.groups))
+    parts = (held_out, data.threshold.safe, data.test.features)
+    domains = [places.predict(part.hidden[place]) for part in parts]
+    own, threshold, test = (
+        {member.name: ranked(member, held_out, domains[0], part, domain) for member in members}
+        for part, domain in zip(parts, domains, strict=True)
+    )
+    combination = Combination.fit(by_question(members, own), Fusion("bonferroni", weight))
+    fused = [suspicion(combination(by_question(members, p_values))[1]) for p_values in (threshold, test)]
+    return fused[0], fused[1]
+
+
+def ranked(member: Member, held_out: Features, domains: Groups, rows: Features, theirs: Groups) -> FloatArray:
+    """p-values of rows among the held-out ones that seem to be of the same domain; a guard's among all."""
+    same = rows is held_out
+    if member.detector.question == "unsafe":
+        return member.own_p_values(rows) if same else member.p_values(rows)
+    usual, scores = member.fitted.score(held_out), member.fitted.score(rows)
+    p_values = np.empty(len(rows))
+    for domain in sorted(set(domains)):
+        calibrator = ConformalCalibrator.fit(usual[domains == domain])
+        at = theirs == domain
+        p_values[at] = (calibrator.own_p_values if same else calibrator.p_values)(scores[at])
+    return p_values
 
 
 def report(data: Data, found: dict[str, tuple[FloatArray, FloatArray]]) -> None:

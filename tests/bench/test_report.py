@@ -4,6 +4,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import msgspec
@@ -191,6 +192,24 @@ def test_table_fits_and_cuts_no_number(width):
     assert "…" not in row
     assert f"{100 * report.monitors[2].recall_ood.value:.1f}" in row
     assert ("[" in row) == (width >= 100)
+
+
+def test_the_default_is_set_beside_guard_and_reference_on_the_same_resamples():
+    scores = made()
+    report = evaluate(scores, resamples=100)
+    default, reference = (report.monitor(name) for name in ("default", "reference"))
+    over = report.default_over["reference"]
+    assert over.recall_ood.value == pytest.approx(default.recall_ood.value - reference.recall_ood.value)
+    assert over.lift.value == pytest.approx(default.lift.value - reference.lift.value)
+    known = report.default_over["guard"].id_recall
+    assert known.value == pytest.approx(default.id_recall - report.monitor("guard").id_recall)
+    assert known.low <= known.value <= known.high
+    again = replace(scores, monitors=(*scores.monitors[:2], replace(scores.monitors[1], name="default")))
+    nothing = evaluate(again, resamples=100).default_over["reference"]
+    assert (nothing.recall_ood.low, nothing.recall_ood.high, nothing.lift.low, nothing.lift.high) == (0, 0, 0, 0)
+    times = default.gain_over_guard.value / reference.gain_over_guard.value
+    assert any(f"{times:.1f} times its gain" in sentence for sentence in headline(report))
+    assert evaluate(made(names=("guard", "kNN")), resamples=10).default_over == {}
 
 
 def test_headline_states_gain_loss_or_doubt():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from offmap.bench.metrics import (
 from offmap.bench.results import (
     Count,
     Deployed,
+    Difference,
     DomainResult,
     Familiar,
     FamiliarDomain,
@@ -32,7 +35,7 @@ from offmap.bench.results import (
     RecallAt,
     Report,
 )
-from offmap.bench.scores import GUARD, BoolArray, MonitorScores, Scores
+from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Scores
 from offmap.calibration import realised_fpr_interval
 from offmap.errors import InputError
 from offmap.features import FloatArray
@@ -96,6 +99,7 @@ def evaluate(scores: Scores, *, resamples: int = 1000) -> Report:
         in_distribution=sorted(scores.in_distribution),
         test={domain: _count(scores, domain) for domain in sorted(set(scores.domain))},
         monitors=[_monitor(view, guard) for view in views.values()],
+        default_over=_default_over(views),
     )
 
 
@@ -159,7 +163,21 @@ def _monitor(view: _View, guard: _View | None) -> MonitorResult:
 
 
 def _gain(view: _View, guard: _View) -> Interval:
-    return interval(view.here.recall_ood[0] - guard.here.recall_ood[0], view.drawn.recall_ood - guard.drawn.recall_ood)
+    return _less(view, guard, "recall_ood")
+
+
+def _default_over(views: Mapping[str, _View]) -> dict[str, Difference]:
+    main = views.get(DEFAULT)
+    return {name: _difference(main, views[name]) for name in (GUARD, REFERENCE) if main and name in views}
+
+
+def _difference(view: _View, other: _View) -> Difference:
+    return Difference(*(_less(view, other, name) for name in ("recall_ood", "id_recall", "lift")))
+
+
+def _less(view: _View, other: _View, name: Literal["recall_ood", "id_recall", "lift"]) -> Interval:
+    here, there = getattr(view.here, name)[0], getattr(other.here, name)[0]
+    return interval(here - there, getattr(view.drawn, name) - getattr(other.drawn, name))
 
 
 def _domain(view: _View, name: str, at: int) -> DomainResult:

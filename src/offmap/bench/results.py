@@ -172,8 +172,16 @@ class MonitorResult(msgspec.Struct, frozen=True):
     kinds: list[KindResult]
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """One monitor less another, on the same resamples."""
+
+    recall_ood: Interval
+    id_recall: Interval
+    lift: Interval
+
+
 class Report(msgspec.Struct, frozen=True):
-    """A benchmark run."""
+    """A benchmark run. ``default_over``: of "guard" and "reference" those there are -> the default less it."""
 
     suite: str
     source: str
@@ -188,6 +196,7 @@ class Report(msgspec.Struct, frozen=True):
     in_distribution: list[str]
     test: dict[str, Count]
     monitors: list[MonitorResult]
+    default_over: dict[str, Difference]
 
     def monitor(self, name: str) -> MonitorResult | None:
         """The monitor of that name, or None."""

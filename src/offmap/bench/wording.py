@@ -55,7 +55,28 @@ def headline(report: Report) -> list[str]:
             f"The reference recipe catches {percent(reference.recall_ood.value)}{PERCENT}:"
             f" {_gain(reference)} over the guard."
         )
-    return [*sentences, _lift(main)]
+    return [*sentences, *_beside(report), _lift(main)]
+
+
+def _beside(report: Report) -> list[str]:
+    """The default less the reference and less the guard."""
+    over = report.default_over
+    if not {GUARD, REFERENCE} <= set(over):
+        return []
+    default, reference = (report.monitor(name) for name in (DEFAULT, REFERENCE))
+    ours, theirs = (
+        monitor and monitor.gain_over_guard and monitor.gain_over_guard.value for monitor in (default, reference)
+    )
+    times = f", {ours / theirs:.1f} times its gain" if ours and theirs and theirs > 0 else ""
+    return [
+        f"{DEFAULT} less {REFERENCE}: {_signed(over[REFERENCE].recall_ood)} points of recall{times};"
+        f" {_signed(over[REFERENCE].lift)} points of lift.",
+        f"{DEFAULT} less {GUARD}: {_signed(over[GUARD].id_recall)} points of recall on known harm.",
+    ]
+
+
+def _signed(interval: Interval) -> str:
+    return f"{points(interval.value)} {bounds(interval, signed=True)}".strip()
 
 
 def _gain(monitor: MonitorResult) -> str:
