@@ -35,7 +35,6 @@ from offmap.bench.ablation_plan import Plan
 from offmap.bench.run import Data
 from offmap.bench.table import print_table
 from offmap.calibration import ConformalCalibrator, suspicion
-from offmap.choosing import left_out
 from offmap.combination import Combination
 from offmap.detectors._tokens import means, said_by, statistic, token_columns
 from offmap.feature_store import Cached
@@ -45,6 +44,7 @@ from offmap.members import Member, Rows, by_question, fit_members
 from offmap.monitor import rows_of
 from offmap.panel import choose_threshold
 from offmap.suites import load
+from offmap.trials import left_out
 
 Groups = NDArray[np.str_]
 SMALLEST = 1e-12

@@ -42,7 +42,7 @@ def ranks(calibration, values):
     """P-values by the rank of suspicion among calibration rows: of these rows themselves, and of others."""
     known, n = suspicion(calibration), len(calibration) + 1
     own, others = ([sum(each >= row for each in known) for row in suspicion(of)] for of in (calibration, values))
-    return (1 + np.array(own)) / n - 1 / n, (1 + np.array(others)) / n
+    return np.array(own) / n, (1 + np.array(others)) / n
 
 
 def pool(rule, own, new):
@@ -164,7 +164,7 @@ def test_either_question_raises_the_flag(usual):
 
 def test_the_most_suspicious_row_of_a_question_is_ordinary_to_the_other(usual):
     combination, _ = usual
-    smallest = np.full((1, N_COLUMNS), 1e-6)
+    smallest = np.full((1, N_COLUMNS), 0.1)
     reached = combination.most_suspicious(columns(smallest))
     for question, weight in (("unsafe", 0.7), ("unknown", 0.3)):
         answer = combination.answers[question](columns(smallest)[question])[0]

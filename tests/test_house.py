@@ -11,7 +11,7 @@ ROOT = Path(offmap.__file__).parent
 FLOORS = {
     1: "conversation rendering chat_template features linalg registry artifacts splits errors atomic synthetic",
     2: "backbones detectors calibration conditioning weighting drift fusion testing feature_store",
-    3: "combination members made_up choosing panel monitor evidence shift bundle defaults",
+    3: "combination members made_up choosing trials panel monitor evidence shift bundle defaults",
     4: "suites judges",
     5: "bench",
     7: "cli __main__",

@@ -11,9 +11,11 @@ from offmap.artifacts import _own_hash
 from offmap.backbones import BackboneSource, open_backbone
 from offmap.bundle import read_card
 from offmap.calibration import suspicion
-from offmap.detectors import Mahalanobis, Perplexity
+from offmap.choosing import METHODS, WEIGHTS
+from offmap.detectors import GuardProbe, Mahalanobis, Perplexity
 from offmap.errors import InputError
 from offmap.evidence import SPAN_STATS
+from offmap.fusion import Fusion
 from offmap.monitor import DEFAULT_DETECTORS, Monitor, Verdict, name_detectors
 
 NAMES = list(DEFAULT_DETECTORS)
@@ -93,6 +95,19 @@ def test_a_bundle_scores_bit_equally_after_loading(monitor, bundle, small_suite)
     assert files == ["calibration.parquet", "detectors.safetensors", "manifest.json"]
 
 
+def test_a_conditional_monitor_with_a_chosen_fusion_is_the_same_after_loading(small_suite, pocket, tmp_path):
+    quick = {**DEFAULT_DETECTORS, "guard": GuardProbe(heads=1, strengths=(1e-3,))}
+    given = Monitor.fit(pocket, quick, small_suite.train, conditional=True)
+    given.save(tmp_path / "monitor")
+    loaded = load(tmp_path / "monitor", pocket)
+    assert loaded.score(small_suite.test[:100]) == given.score(small_suite.test[:100])
+    for member, again in zip(given.panel.members, loaded.panel.members, strict=True):
+        assert (again.studentiser is None) == (member.studentiser is None) == (member.detector.question == "unsafe")
+    assert loaded.panel.choice == given.panel.choice
+    assert len(given.panel.choice.considered) == len(METHODS) * len(WEIGHTS)
+    assert given.panel.combination.fusion == given.panel.choice.fusion
+
+
 def test_a_verdict_survives_json(monitor):
     (verdict,) = monitor.score([HARSH])
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
@@ -140,6 +155,27 @@ def test_the_card_tells_what_was_fitted(bundle, monitor):
     assert card.detectors["excess"] == {"excess": {"over": "conversation"}}
     assert card.threshold == monitor.panel.threshold
     assert card.n_rows["fit_unsafe"] > 0
+
+
+def test_the_card_tells_how_the_fusion_was_chosen(bundle, monitor):
+    choice = read_card(bundle).choice
+    assert choice == monitor.panel.choice
+    assert choice.fusion == monitor.panel.combination.fusion
+    taken = [(each.method, each.guard_weight) for each in choice.considered]
+    assert (choice.fusion.method, choice.fusion.guard_weight) in taken
+    assert set(choice.unknown) >= {"states moved, 1", "unexpected run", "function-calling left out"}
+    assert "recall of known harm" in choice.reason
+
+
+def test_a_fusion_that_was_given_is_taken_as_it_is(pocket, small_suite, tmp_path):
+    quick = {**DEFAULT_DETECTORS, "guard": GuardProbe(heads=1, strengths=(1e-3,))}
+    fusion = Fusion("bonferroni", 0.65, "fisher")
+    given = Monitor.fit(pocket, quick, small_suite.train, fusion=fusion)
+    given.save(tmp_path / "monitor")
+    choice = read_card(tmp_path / "monitor").choice
+    assert (choice.fusion, choice.considered, choice.reason) == (fusion, (), "given, not chosen")
+    loaded = load(tmp_path / "monitor", pocket)
+    assert loaded.score(small_suite.test[:50]) == given.score(small_suite.test[:50])
 
 
 def test_a_backbone_without_a_source_cannot_be_saved(monitor, tmp_path):

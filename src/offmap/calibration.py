@@ -122,7 +122,7 @@ class ConformalCalibrator:
         p = self.p_values(scores)
         counted = np.asarray(scores, dtype=np.float64)
         ranked = np.ones(len(p), bool) if self.tail is None else ~(counted > self.tail.start)
-        p[ranked] -= 1.0 / (len(self.scores) + 1)
+        p[ranked] = np.rint(p[ranked] * (len(self.scores) + 1) - 1) / (len(self.scores) + 1)
         return p
 
     @property

@@ -27,7 +27,7 @@ def make_features(spec: FeatureSpec, n: int, seed: int, shift: float = 0.0) -> F
         n: rows.
         seed: of the rows.
         shift: how far the rows lie from the world's usual ones, in standard deviations: hidden states along one
-            direction, log-probabilities downwards, scalars upwards.
+            direction, log-probabilities downwards, scalars and token ids upwards.
     """
     rng = _rng("lengths", seed)
     n_tokens = rng.integers(3, 40, size=n, dtype=np.int32)
@@ -70,7 +70,7 @@ def _tokens(stats: Sequence[TokenStat], n_tokens: NDArray[np.int32], seed: int, 
     reply = left <= np.repeat(np.ceil(replies * (n_tokens - 1)), n_tokens - 1)
     roles = np.where(reply, ROLE_CODE["assistant"], ROLE_CODE["user"]).astype(np.int8)
     columns = {stat: _statistic(stat, total, seed, shift) for stat in stats}
-    ids = _rng("ids", seed).integers(0, VOCABULARY, size=total, dtype=np.int32)
+    ids = _rng("ids", seed).integers(0, VOCABULARY, size=total, dtype=np.int32) + np.int32(4 * max(shift, 0.0))
     return TokenColumns(offsets, ids, roles, reply.astype(np.int16), (4 * place).astype(np.int32), columns)
 
 

@@ -1,11 +1,15 @@
-"""A benchmark run: which monitors it holds, and that its numbers are those of the pieces."""
+"""A benchmark run: which monitors it holds, that their numbers are those of its pieces, that test rows tune none."""
 
+from dataclasses import asdict, replace
+
+import msgspec
 import numpy as np
 import pytest
 
-from offmap.bench import evaluate
-from offmap.bench.run import PUBLISHED
+from offmap.bench import evaluate, run
+from offmap.bench.run import COMBINATIONS, PUBLISHED
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE
+from offmap.bundle import save
 from offmap.calibration import suspicion
 from offmap.monitor import DEFAULT_DETECTORS
 
@@ -45,3 +49,51 @@ def test_a_report_counts_every_failure(outcome, small_suite):
 @pytest.mark.parametrize("step", ["features", "detectors", "scores"])
 def test_steps_are_timed(outcome, step):
     assert outcome.scores.run.timings[step] >= 0
+
+
+def tampered(suite):
+    """The suite with all test labels shuffled, half of the test rows dropped and a tenth of the rest replaced."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation([row.unsafe for row in suite.test])
+    rows = [msgspec.structs.replace(row, unsafe=bool(label)) for row, label in zip(suite.test, labels, strict=True)]
+    kept = [rows[i] for i in sorted(rng.permutation(len(rows))[: len(rows) // 2])]
+    for i in range(0, len(kept), 10):
+        kept[i] = msgspec.structs.replace(kept[i], id=f"replaced-{i}", messages=suite.train[i].messages)
+    return replace(suite, test=tuple(kept))
+
+
+@pytest.fixture(scope="module")
+def other(small_suite, pocket):
+    return run(tampered(small_suite), pocket)
+
+
+def test_no_test_row_or_label_has_a_say_in_the_default_monitor(outcome, other, tmp_path):
+    """Every number of a fitted monitor is in its bundle, and the bundle is the same to the last bit."""
+    for name, found in (("before", outcome), ("after", other)):
+        save(found.monitor, tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "before").iterdir())
+    assert len(files) == 3
+    for file in files:
+        assert (tmp_path / "before" / file).read_bytes() == (tmp_path / "after" / file).read_bytes(), file
+    before, after = (found.monitor.panel for found in (outcome, other))
+    assert len(before.choice.considered) > 1
+    assert asdict(before.choice) == asdict(after.choice)
+    assert before.threshold == after.threshold
+
+
+def test_no_test_row_or_label_has_a_say_in_what_it_is_compared_with(outcome, other, small_suite):
+    """Threshold, weight (in the note) and the score of every row that is still the same row."""
+    place = {row.id: i for i, row in enumerate(small_suite.test)}
+    kept = [i for i, identity in enumerate(other.scores.ids) if identity in place]
+    same = [place[other.scores.ids[i]] for i in kept]
+    assert 0 < len(kept) < len(other.scores.ids) < len(place)
+    honest = {"bag-of-words", GUARD, DEFAULT, *DEFAULT_DETECTORS, *PUBLISHED, *COMBINATIONS}
+    for name in honest:
+        before, after = outcome.scores.monitor(name), other.scores.monitor(name)
+        assert before.threshold == after.threshold is not None
+        assert before.note == after.note
+        np.testing.assert_allclose(after.scores[kept], before.scores[same], rtol=1e-9, atol=1e-9)
+    tuned = {monitor.name for monitor in outcome.scores.monitors} - honest
+    assert tuned == {REFERENCE, *(f"{name} (as published)" for name in COMBINATIONS)}
+    moved = [outcome.scores.monitor(name).note != other.scores.monitor(name).note for name in tuned]
+    assert any(moved)  # the shuffle reaches what does look at test rows

@@ -1,6 +1,7 @@
 """The command line as its users meet it: real files, real monitors, exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -35,6 +36,28 @@ def test_fit_then_inspect(fitted, capsys):
     shown = capsys.readouterr().out
     assert "guard_probe (unsafe?)" in shown
     assert "flagged where the fused p-value is below" in shown
+
+
+def test_inspect_tells_the_rule_the_weight_the_reason_and_the_candidates(fitted, capsys, monkeypatch):
+    assert run(["inspect", str(fitted), "--json"]) == 0
+    choice = json.loads(capsys.readouterr().out)["choice"]
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run(["inspect", str(fitted)]) == 0
+    lines = [" ".join(line.split()) for line in re.sub("[│┃]", " ", capsys.readouterr().out).splitlines()]
+    shown, fusion = " ".join(lines), choice["fusion"]
+    told = (
+        f"fusion {fusion['method']}, weight {fusion['guard_weight']:g} to the guards; {fusion['within']} within a view"
+    )
+    assert told in shown
+    assert choice["reason"] in shown
+    for name, n in choice["unknown"].items():
+        assert f"{name}: {n} rows" in shown
+    assert len(choice["considered"]) == 30
+    for each in choice["considered"]:
+        taken = all(each[key] == fusion[key] for key in ("method", "guard_weight"))
+        numbers = f"{each['known']:.1%} {each['margin']:+.1%} {each['caught']:.1%}"
+        line = f"{each['method']} {each['guard_weight']:g} {numbers}"
+        assert (f"{line} chosen" if taken else line) in lines
 
 
 def test_score_writes_one_verdict_a_line(fitted, rows, small_suite, tmp_path, capsys):

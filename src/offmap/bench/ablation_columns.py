@@ -13,10 +13,10 @@ import numpy as np
 from offmap.bench.ablation_plan import Calibration
 from offmap.bench.run import Data
 from offmap.calibration import ConformalCalibrator
-from offmap.choosing import blind, left_out
 from offmap.detectors import Detector
 from offmap.features import FloatArray
 from offmap.members import Member, fit_members, require_safe
+from offmap.trials import blind, left_out
 
 Trials = dict[str, tuple[FloatArray, FloatArray]]
 """Left-out domain -> p-values of the other domains' safe calibrate rows and of its own rows; see
