@@ -61,7 +61,7 @@ def require_free(path: Path) -> None:
         return
     try:
         body = _manifest_body(path)
-        ours = body.get("format") == FORMAT and {*body["files"], MANIFEST} == {file.name for file in path.iterdir()}
+        ours = body["format"] <= FORMAT and {*body["files"], MANIFEST} == {file.name for file in path.iterdir()}
     except (InputError, KeyError, TypeError, OSError):
         ours = False
     if not ours:
