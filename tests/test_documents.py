@@ -41,6 +41,6 @@ def test_the_readme_s_row_is_read(tmp_path):
 def test_the_readme_s_commands_are_spelled_right():
     lines = [line.split("#")[0].split() for block in blocks("README.md", "bash") for line in block.splitlines()]
     commands = [line[1:] for line in lines if line[:1] == ["offmap"]]
-    assert {command[0] for command in commands} == {"bench", "fit", "score", "inspect", "detectors", "suites"}
+    assert {command[0] for command in commands} == {"bench", "fit", "score", "inspect", "ablate", "detectors", "suites"}
     for command in commands:
         app.parse_args(command, exit_on_error=False, print_error=False)
