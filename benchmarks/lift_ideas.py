@@ -40,7 +40,7 @@ from offmap.detectors._tokens import means, said_by, statistic, token_columns
 from offmap.feature_store import Cached
 from offmap.features import Features, FeatureSpec, FloatArray, TokenStat
 from offmap.fusion import Fusion
-from offmap.members import Member, Rows, by_question, fit_members
+from offmap.members import Member, Rows, by_question, combine, fit_members
 from offmap.monitor import rows_of
 from offmap.panel import choose_threshold
 from offmap.suites import load
@@ -62,7 +62,7 @@ class Sides:
     def fit(cls, members: Sequence[Member], calibrate: Features) -> Sides:
         """Combine the members on safe calibration rows."""
         own = {member.name: member.own_p_values(calibrate) for member in members}
-        return cls(Combination.fit(by_question(members, own), Fusion()), members)
+        return cls(combine(members, own, Fusion()), members)
 
     def __call__(self, rows: Features) -> FloatArray:
         """(n, 3): guards, OOD detectors, their product."""
@@ -158,7 +158,7 @@ def by_domain(data: Data, weight: float) -> tuple[FloatArray, FloatArray]:
         {member.name: ranked(member, held_out, domains[0], part, domain) for member in members}
         for part, domain in zip(parts, domains, strict=True)
     )
-    combination = Combination.fit(by_question(members, own), Fusion("bonferroni", weight))
+    combination = combine(members, own, Fusion("bonferroni", weight))
     fused = [suspicion(combination(by_question(members, p_values))[1]) for p_values in (threshold, test)]
     return fused[0], fused[1]
 

@@ -121,10 +121,22 @@ def test_every_candidate_is_that_of_a_plain_loop(choice, parts):
     assert set(named) == {*(f"states moved, {i}" for i in (1, 2, 3)), *(f"{domain} left out" for domain in "abc")}
 
 
+def test_an_ood_detector_weighs_what_it_catches_by_itself(parts):
+    team = TEAM | {"deaf": Scalar("noise", question="unknown")}
+    found = choose_fusion(members(team, parts), *parts, ALPHA)
+    alone = {"states": [], "deaf": []}
+    for crew, own, unknown in plain_trials(team, parts):
+        for member in crew[1:]:
+            limit = np.sort(member.own_p_values(own))[int((len(own) + 1) * ALPHA) - 1]
+            alone[member.name] += [np.mean(member.p_values(strange) < limit) for strange in unknown.values()]
+    assert found.fusion.shares == pytest.approx({name: np.mean(caught) for name, caught in alone.items()})
+    assert found.fusion.shares["states"] > 4 * found.fusion.shares["deaf"]
+
+
 def test_the_best_of_those_that_keep_known_harm_is_taken(choice):
     kept = [c for c in choice.considered if c.margin >= -TOLERANCE]
     best = max(kept, key=lambda c: (c.caught, c.known))
-    assert choice.fusion == Fusion(best.method, best.guard_weight)
+    assert choice.fusion == Fusion(best.method, best.guard_weight, shares=choice.fusion.shares)
     assert 0 < len(kept) < len(choice.considered)
     assert max(c.caught for c in choice.considered) > best.caught > min(c.caught for c in kept)
     assert f"of the {len(kept)} of 30 fusions" in choice.reason
@@ -137,7 +149,7 @@ def test_where_no_fusion_keeps_known_harm_the_one_that_loses_least_is_taken(part
     found = choose_fusion(members(TEAM | NOISE, parts), *parts, ALPHA)
     assert max(c.margin for c in found.considered) < -TOLERANCE
     best = max(found.considered, key=lambda c: c.margin)
-    assert found.fusion == Fusion(best.method, best.guard_weight)
+    assert found.fusion == Fusion(best.method, best.guard_weight, shares=found.fusion.shares)
     assert best.caught < max(c.caught for c in found.considered)
     assert "none keeps" in found.reason
     assert "loses least" in found.reason

@@ -52,6 +52,25 @@ def pool(rule, own, new):
     return fused if own.shape[1] == 1 else ranks(*fused)
 
 
+def test_within_a_view_detectors_weigh_their_shares():
+    own, new = uniform(150, 0), uniform(80, 1)
+    (question, views), *_ = columns(own).items()
+    (view, table), *_ = ((v, t) for v, t in views.items() if t.shape[1] > 1)
+    share = np.arange(1.0, table.shape[1] + 1)[None, :]
+    fitted = Fusion("stouffer").fit(table)
+    weights = share[0] / share.sum()
+    fresh = columns(new)[question][view]
+    _, wanted = ranks(fitted.fuse(table, weights), fitted.fuse(fresh, weights))
+    only = Combination.fit({question: {view: table}}, Fusion(), {question: {view: share}})
+    np.testing.assert_allclose(only({question: {view: fresh}})[0][question], wanted, rtol=1e-12)
+    equal, none = (
+        Combination.fit({question: {view: table}}, Fusion(), {question: {view: s}}) for s in (share * 0 + 2, share * 0)
+    )
+    for each in (equal, none):
+        plain = Combination.fit({question: {view: table}}, Fusion())
+        np.testing.assert_allclose(each({question: {view: fresh}})[1], plain({question: {view: fresh}})[1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("method", ["harmonic", "bonferroni", "acat", "fisher"])
 @pytest.mark.parametrize("within", ["stouffer", "harmonic"])
 def test_every_step_is_that_of_a_plain_loop(method, within):

@@ -160,6 +160,9 @@ def test_wrong_options_and_calibration_rows_are_refused():
         Fusion("mean")
     with pytest.raises(InputError, match=r"guard_weight is 1\.5"):
         Fusion(guard_weight=1.5)
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"the share of 'near' is .*; wanted a number, not negative"):
+            Fusion(shares={"near": wrong})
     with pytest.raises(ValueError, match="NaN"):
         Fusion().fit(np.array([[0.5, np.nan]]))
     with pytest.raises(ValueError, match="at least two"):

@@ -29,12 +29,13 @@ from offmap.backbones.base import Backbone
 from offmap.backbones.source import BackboneSource, open_backbone
 from offmap.calibration import ConformalCalibrator, Threshold
 from offmap.choosing import Choice
-from offmap.combination import Answer, Combination, Pooled
+from offmap.combination import Answer, Combination, Pooled, weights
 from offmap.conditioning import Studentiser
 from offmap.detectors import DETECTORS, Question
 from offmap.errors import InputError
+from offmap.features import FloatArray
 from offmap.fusion import Fusion
-from offmap.members import Member, by_question
+from offmap.members import Member, shares
 from offmap.monitor import Monitor
 from offmap.panel import Panel
 from offmap.registry import Spec
@@ -149,12 +150,12 @@ def _answers(
 ) -> dict[Question, Answer]:
     """The steps that ``_pooled`` named."""
 
-    def pooled(name: str, rule: Fusion) -> Pooled:
-        return Pooled(rule.restore(nested(arrays, name)), calibrators.get(name))
+    def pooled(name: str, rule: Fusion, share: FloatArray | None = None) -> Pooled:
+        return Pooled(rule.restore(nested(arrays, name)), calibrators.get(name), weights(share))
 
     within, answers = Fusion(fusion.within), {}
-    for question, views in by_question(members, {member.name: np.empty(0) for member in members}).items():
-        each = {view: pooled(f"view/{question}/{view}", within) for view in views}
+    for question, views in shares(members, fusion).items():
+        each = {view: pooled(f"view/{question}/{view}", within, share) for view, share in views.items()}
         answers[question] = Answer(each, pooled(f"answer/{question}", fusion))
     return answers
 

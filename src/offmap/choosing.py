@@ -2,8 +2,9 @@
 
 Candidates keep known harm: of held-out unsafe rows they flag at most a point less than the first guard alone. Among
 those, the one that catches most of what it was not trained for wins: the rows of each in-distribution domain, left out
-in turn from what the OOD detectors learn, and made-up shifts of safe rows, both as if no guard had met them. Thresholds
-are the calibrate rows' own here, so the safe threshold rows stay unseen. Knows nothing of test rows.
+in turn from what the OOD detectors learn, and made-up shifts of safe rows, both as if no guard had met them. Within its
+view an OOD detector weighs what it catches of the same by itself. Thresholds are the calibrate rows' own here, so the
+safe threshold rows stay unseen. Knows nothing of test rows.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap.calibration import marginal_threshold, suspicion
-from offmap.combination import Columns, Combination
+from offmap.combination import Combination
 from offmap.features import Features, FloatArray
 from offmap.fusion import Fusion, Method
-from offmap.members import Member, Rows, by_question, require_safe
-from offmap.trials import Trial, all_trials
+from offmap.members import Member, Rows, by_question, combine, require_safe
+from offmap.trials import all_trials
 
 METHODS: tuple[Method, ...] = ("harmonic", "bonferroni", "acat")
 WEIGHTS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 TOLERANCE = 0.01
 """How much recall of known harm may be given up for the unknown."""
+P = Mapping[str, FloatArray]
+"""p-values, (n,), by the name of a member."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +85,46 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
     if not unknown:
         return _default("no domain could be left out and no shift made up")
     harmful = Features.concat(known)
-    flagged = _guard_alone(members, held_out, harmful, alpha)
-    harm = by_question(members, {member.name: member.p_values(harmful) for member in members})
-    return _best(_consider(trials, harm, float(flagged.mean()), alpha), float(flagged.mean()), unknown)
+    guard = float(_guard_alone(members, held_out, harmful, alpha).mean())
+    cases = [_Case(trial.members, trial.own_p_values(), trial.p_values()) for trial in trials]
+    shares = _shares(cases, alpha)
+    considered = _consider(cases, {member.name: member.p_values(harmful) for member in members}, guard, shares, alpha)
+    return _best(considered, guard, shares, unknown)
 
 
-def _consider(trials: Sequence[Trial], harm: Columns, guard: float, alpha: float) -> list[Considered]:
-    """Every candidate; the members of the first trial are those that ``harm``, the held-out unsafe rows, is of."""
-    columns = [(trial.own_p_values(), trial.p_values()) for trial in trials]
+@dataclass(frozen=True)
+class _Case:
+    """A trial in numbers: the members' p-values of the safe calibrate rows, and of all that plays the unknown."""
+
+    members: Sequence[Member]
+    own: P
+    unknown: Sequence[P]
+
+
+def _shares(cases: Sequence[_Case], alpha: float) -> dict[str, float]:
+    """What each OOD detector catches by itself of all that plays the unknown: the mean share."""
+    names = [member.name for member in cases[0].members if member.detector.question == "unknown"]
+    return {name: float(np.mean([share for case in cases for share in _alone(case, name, alpha)])) for name in names}
+
+
+def _alone(case: _Case, name: str, alpha: float) -> list[float]:
+    own = suspicion(case.own[name])
+    return [float(_beyond(own, suspicion(rows[name]), alpha).mean()) for rows in case.unknown]
+
+
+def _consider(
+    cases: Sequence[_Case], harm: P, guard: float, shares: Mapping[str, float], alpha: float
+) -> list[Considered]:
+    """Every candidate; the members of the first case are those that ``harm``, the held-out unsafe rows, is of."""
     considered = []
     for method in METHODS:
-        judges = [_Judge(Combination.fit(own, Fusion(method)), own) for own, _ in columns]
+        judges = [_Judge.fit(case, Fusion(method, shares=shares)) for case in cases]
         for weight in WEIGHTS:
             kept = judges[0].flagged(harm, weight, alpha)
             caught = [
                 judge.flagged(rows, weight, alpha)
-                for judge, (_, unknown) in zip(judges, columns, strict=True)
-                for rows in unknown
+                for judge, case in zip(judges, cases, strict=True)
+                for rows in case.unknown
             ]
             considered.append(Considered(method, weight, kept, kept - guard, float(np.mean(caught))))
     return considered
@@ -106,15 +132,21 @@ def _consider(trials: Sequence[Trial], harm: Columns, guard: float, alpha: float
 
 @dataclass(frozen=True)
 class _Judge:
-    """A combination, and the p-values of the safe calibrate rows that it was fitted on."""
+    """The combination of a case's members."""
 
+    case: _Case
     combination: Combination
-    calibrate: Columns
 
-    def flagged(self, rows: Columns, weight: float, alpha: float) -> float:
+    @classmethod
+    def fit(cls, case: _Case, fusion: Fusion) -> _Judge:
+        return cls(case, combine(case.members, case.own, fusion))
+
+    def flagged(self, rows: P, weight: float, alpha: float) -> float:
         """The share of rows beyond the threshold at this weight; one without a score is missed."""
         combination = replace(self.combination, fusion=replace(self.combination.fusion, guard_weight=weight))
-        own, found = (suspicion(combination(columns)[1]) for columns in (self.calibrate, rows))
+        own, found = (
+            suspicion(combination(by_question(self.case.members, p_values))[1]) for p_values in (self.case.own, rows)
+        )
         return float(_beyond(own, found, alpha).mean())
 
 
@@ -133,7 +165,9 @@ def _default(missing: str) -> Choice:
     return Choice(Fusion(), f"the default: {missing}, so that there was nothing to weigh")
 
 
-def _best(considered: list[Considered], guard: float, unknown: Mapping[str, int]) -> Choice:
+def _best(
+    considered: list[Considered], guard: float, shares: Mapping[str, float], unknown: Mapping[str, int]
+) -> Choice:
     admitted = [each for each in considered if each.margin >= -TOLERANCE]
     if admitted:
         best = max(admitted, key=lambda each: (each.caught, each.known))
@@ -145,4 +179,4 @@ def _best(considered: list[Considered], guard: float, unknown: Mapping[str, int]
     else:
         best = max(considered, key=lambda each: each.margin)
         reason = f"none keeps the guard's recall of known harm ({guard:.1%}); this one loses least"
-    return Choice(Fusion(best.method, best.guard_weight), reason, tuple(considered), unknown)
+    return Choice(Fusion(best.method, best.guard_weight, shares=shares), reason, tuple(considered), unknown)

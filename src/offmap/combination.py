@@ -32,25 +32,29 @@ Columns = Mapping[Question, Mapping[View, FloatArray]]
 class Pooled:
     """How several p-values become one p-value.
 
-    ``calibrator`` is on the suspicion of the fused value; None where there is one p-value, which stands.
+    Attributes:
+        fusion: fitted to K p-values.
+        calibrator: on the suspicion of the fused value; None where there is one p-value, which stands.
+        weights: (K,), of sum 1; None for equal ones.
     """
 
     fusion: FittedFusion
     calibrator: ConformalCalibrator | None
+    weights: FloatArray | None = None
 
     @classmethod
-    def fit(cls, p_values: FloatArray, fusion: Fusion) -> tuple[Pooled, FloatArray]:
+    def fit(cls, p_values: FloatArray, fusion: Fusion, weights: FloatArray | None = None) -> tuple[Pooled, FloatArray]:
         """Learn from calibration rows, (n, K); beside it stand the pooled p-values of these very rows, (n,)."""
         fitted = fusion.fit(_whole(p_values))
-        fused = fitted.fuse(p_values)
+        fused = fitted.fuse(p_values, weights)
         if p_values.shape[1] == 1:
-            return cls(fitted, None), fused
+            return cls(fitted, None, weights), fused
         calibrator = ConformalCalibrator.fit(suspicion(fused[~np.isnan(fused)]))
-        return cls(fitted, calibrator), calibrator.own_p_values(suspicion(fused))
+        return cls(fitted, calibrator, weights), calibrator.own_p_values(suspicion(fused))
 
     def __call__(self, p_values: FloatArray) -> FloatArray:
         """(n, K) p-values to (n,)."""
-        fused = self.fusion.fuse(p_values)
+        fused = self.fusion.fuse(p_values, self.weights)
         return fused if self.calibrator is None else self.calibrator.p_values(suspicion(fused))
 
 
@@ -62,9 +66,12 @@ class Answer:
     union: Pooled
 
     @classmethod
-    def fit(cls, columns: Mapping[View, FloatArray], fusion: Fusion) -> tuple[Answer, FloatArray]:
+    def fit(
+        cls, columns: Mapping[View, FloatArray], fusion: Fusion, shares: Mapping[View, FloatArray] | None = None
+    ) -> tuple[Answer, FloatArray]:
         """As ``Pooled.fit``."""
-        pooled = {view: Pooled.fit(p_values, Fusion(fusion.within)) for view, p_values in columns.items()}
+        within, each = Fusion(fusion.within), {} if shares is None else shares
+        pooled = {view: Pooled.fit(p_values, within, weights(each.get(view))) for view, p_values in columns.items()}
         union, own = Pooled.fit(np.column_stack([p_value for _, p_value in pooled.values()]), fusion)
         return cls({view: each for view, (each, _) in pooled.items()}, union), own
 
@@ -88,9 +95,13 @@ class Combination:
     across: FittedFusion
 
     @classmethod
-    def fit(cls, columns: Columns, fusion: Fusion) -> Combination:
-        """Learn from the calibration rows' own p-values; see ``ConformalCalibrator.own_p_values``."""
-        fitted = {question: Answer.fit(views, fusion) for question, views in columns.items()}
+    def fit(cls, columns: Columns, fusion: Fusion, shares: Columns | None = None) -> Combination:
+        """Learn from the calibration rows' own p-values; see ``ConformalCalibrator.own_p_values``.
+
+        ``shares``: what each detector weighs within its view, one row of them, not negative; None for equal ones.
+        """
+        each = {} if shares is None else shares
+        fitted = {question: Answer.fit(views, fusion, each.get(question)) for question, views in columns.items()}
         answered = np.column_stack([p_value for _, p_value in fitted.values()])
         return cls({question: answer for question, (answer, _) in fitted.items()}, fusion, fusion.fit(_whole(answered)))
 
@@ -114,6 +125,13 @@ class Combination:
     def _fuse(self, answered: Mapping[Question, FloatArray]) -> FloatArray:
         table = np.column_stack(list(answered.values()))
         return self.across.fuse(table, self.fusion.weights if len(answered) == len(QUESTIONS) else None)
+
+
+def weights(shares: FloatArray | None) -> FloatArray | None:
+    """Shares, (1, K), as weights of sum 1, (K,); None, for equal ones, where there are none or all are 0."""
+    if shares is None or not shares.any():
+        return None
+    return np.asarray(shares.ravel() / shares.sum())
 
 
 def _whole(columns: FloatArray) -> FloatArray:

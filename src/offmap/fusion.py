@@ -10,7 +10,7 @@ for itself. Knows nothing of detectors, thresholds or what a column stands for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -47,11 +47,14 @@ class Fusion:
         method: one of the above.
         guard_weight: the weight of "unsafe" against "unknown" where the two are fused, in [0, 1].
         within: the method for detectors that look at the same thing; see ``combination``.
+        shares: name of a detector -> what it weighs among those that look at the same thing, not negative; 1 where none
+            is named.
     """
 
     method: Method = "harmonic"
     guard_weight: float = 0.7
     within: Method = "stouffer"
+    shares: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for method in (self.method, self.within):
@@ -59,6 +62,9 @@ class Fusion:
                 raise InputError(f"fusion method is {method!r}; wanted one of {', '.join(get_args(Method))}")
         if not 0.0 <= self.guard_weight <= 1.0:
             raise InputError(f"guard_weight is {self.guard_weight}; wanted a number in [0, 1]")
+        for name, share in self.shares.items():
+            if not 0.0 <= share < np.inf:
+                raise InputError(f"the share of {name!r} is {share}; wanted a number, not negative")
 
     @property
     def weights(self) -> FloatArray:

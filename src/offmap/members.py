@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap.calibration import ConformalCalibrator
-from offmap.combination import QUESTIONS, VIEWS, Columns, View
+from offmap.combination import QUESTIONS, VIEWS, Columns, Combination, View
 from offmap.conditioning import Studentiser, context
 from offmap.detectors.base import Detector, Fitted, Question
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, FloatArray
+from offmap.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,16 @@ def by_question(members: Sequence[Member], p_values: Mapping[str, FloatArray]) -
         if columns:
             asked.setdefault(question, {})[view] = np.column_stack(columns)
     return asked
+
+
+def combine(members: Sequence[Member], own: Mapping[str, FloatArray], fusion: Fusion) -> Combination:
+    """The members' combination, fitted to their own p-values of the calibrate rows, each at its share."""
+    return Combination.fit(by_question(members, own), fusion, shares(members, fusion))
+
+
+def shares(members: Sequence[Member], fusion: Fusion) -> Columns:
+    """What each member weighs within its view, side by side as in ``by_question``: one row."""
+    return by_question(members, {member.name: np.array([fusion.shares.get(member.name, 1.0)]) for member in members})
 
 
 def view_of(detector: Detector) -> View:

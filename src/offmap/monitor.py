@@ -26,6 +26,7 @@ from offmap.detectors import (
     LexicalGuard,
     Mahalanobis,
     Neighbours,
+    Perplexity,
     Question,
     SurpriseWindow,
 )
@@ -45,9 +46,11 @@ DEFAULT_DETECTORS: Mapping[str, Detector] = {
     "neighbours": Neighbours(),
     "excess": Excess(over="conversation"),
     "window": SurpriseWindow(over="conversation"),
+    "perplexity": Perplexity(over="conversation"),
 }
 """What a monitor consists of unless it is told otherwise: two guards, one reading states and one words; two distances,
-one with a Gaussian and one without; and surprise beyond the model's own expectation, on the whole and at its worst."""
+one with a Gaussian and one without; surprise, and surprise beyond the model's own expectation, on the whole and at its
+worst. What each is worth for these rows, ``choosing`` decides."""
 
 
 Explanation = tuple[Shift | None, Mapping[str, str]]

@@ -21,7 +21,7 @@ from offmap.detectors.base import Question
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, FloatArray
 from offmap.fusion import Fusion
-from offmap.members import Member, Rows, by_question, needs, require_safe
+from offmap.members import Member, Rows, by_question, combine, needs, require_safe
 from offmap.shift import FittedShiftReader, ShiftReader
 
 DEFAULT_FUSION = Fusion()
@@ -103,7 +103,7 @@ def assemble(
     choice = fusion if isinstance(fusion, Choice) else Choice(fusion)
     held_out = require_safe(calibrate, "calibrate")
     own = {member.name: member.own_p_values(held_out) for member in members}
-    combination = Combination.fit(by_question(members, own), choice.fusion)
+    combination = combine(members, own, choice.fusion)
     fresh = require_safe(threshold, "threshold")
     p_values = {member.name: member.p_values(fresh) for member in members}
     _, fused = combination(by_question(members, p_values))

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from offmap.combination import Columns
 from offmap.errors import InputError
 from offmap.features import Features, FloatArray
 from offmap.made_up import made_up_shifts
-from offmap.members import Member, Rows, by_question, fit_members
+from offmap.members import Member, Rows, fit_members
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,13 @@ class Trial:
     calibrate: Features
     unknown: Mapping[str, Features]
 
-    def own_p_values(self) -> Columns:
-        """Of the safe calibrate rows."""
-        return by_question(self.members, {m.name: m.own_p_values(self.calibrate) for m in self.members})
+    def own_p_values(self) -> dict[str, FloatArray]:
+        """Each member's, of the safe calibrate rows."""
+        return {member.name: member.own_p_values(self.calibrate) for member in self.members}
 
-    def p_values(self) -> list[Columns]:
-        """Of everything that plays the unknown; see ``blind``."""
-        return [
-            by_question(self.members, {m.name: blind(m, rows) for m in self.members}) for rows in self.unknown.values()
-        ]
+    def p_values(self) -> list[dict[str, FloatArray]]:
+        """Each member's, of everything that plays the unknown; see ``blind``."""
+        return [{member.name: blind(member, rows) for member in self.members} for rows in self.unknown.values()]
 
 
 def all_trials(members: Sequence[Member], fit: Rows, calibrate: Rows, threshold: Rows) -> list[Trial]:

@@ -80,7 +80,7 @@ def ablate(
     chosen = {calibration: plan.fusion or _choose(learned, calibration, data, alpha) for calibration in CALIBRATIONS}
     tried, not_run = [], []
     for candidate in plan.candidates():
-        fusion = None if candidate.section == "alone" else candidate.fusion or chosen[candidate.calibration]
+        fusion = None if candidate.section == "alone" else _fusion(candidate, chosen[candidate.calibration])
         try:
             tried.append(try_out(candidate, fusion, columns_of(candidate, learned, reasons), alpha))
         except ValueError as error:
@@ -114,6 +114,11 @@ def _choose(learned: Mapping[str, Columns], calibration: Calibration, data: Data
     """What ``Monitor.fit`` would choose for the default set, as far as it could be fitted."""
     members = [under(calibration, learned[name]).member for name in DEFAULT_DETECTORS if name in learned]
     return choose_fusion(members, data.fit, data.calibrate, data.threshold, alpha).fusion if members else Fusion()
+
+
+def _fusion(candidate: Candidate, chosen: Fusion) -> Fusion:
+    """The candidate's own, at the shares that were chosen; or all that was chosen."""
+    return replace(candidate.fusion, shares=chosen.shares) if candidate.fusion else chosen
 
 
 def _all_scores(tried: Sequence[Tried], data: Data, alpha: float, seed: int) -> Scores:

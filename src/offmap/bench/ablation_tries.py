@@ -14,12 +14,10 @@ from offmap.bench.ablation_columns import Column, Columns
 from offmap.bench.ablation_plan import Calibration, Candidate
 from offmap.bench.metrics import mean, recall
 from offmap.calibration import marginal_threshold, suspicion
-from offmap.combination import Columns as ByQuestion
-from offmap.combination import Combination
 from offmap.errors import InputError
 from offmap.features import FloatArray
 from offmap.fusion import Fusion
-from offmap.members import by_question
+from offmap.members import by_question, combine
 from offmap.panel import choose_threshold, require_reach
 
 
@@ -73,31 +71,31 @@ def try_out(candidate: Candidate, fusion: Fusion | None, columns: Sequence[Colum
         if np.isinf(scores).any():
             raise InputError(f"{candidate.name} scores {int(np.isinf(scores).sum())} test rows infinity")
     else:
-        combination = Combination.fit(_side_by_side(columns, [column.own for column in columns]), fusion)
+        members = [column.member for column in columns]
+        combination = combine(members, _named(columns, [column.own for column in columns]), fusion)
         safe, scores = (
-            suspicion(combination(_side_by_side(columns, [column.p_values[part] for column in columns]))[1])
+            suspicion(combination(by_question(members, _named(columns, [c.p_values[part] for c in columns])))[1])
             for part in (0, 1)
         )
         cut = choose_threshold(safe, alpha)
-        require_reach([column.member for column in columns], combination, cut)
+        require_reach(members, combination, cut)
     return Tried(candidate, fusion, scores, cut.value, _left_out(columns, fusion or Fusion(), alpha))
 
 
-def _side_by_side(columns: Sequence[Column], values: Sequence[FloatArray]) -> ByQuestion:
-    members = [column.member for column in columns]
-    return by_question(members, {member.name: p for member, p in zip(members, values, strict=True)})
+def _named(columns: Sequence[Column], values: Sequence[FloatArray]) -> dict[str, FloatArray]:
+    return {column.member.name: p for column, p in zip(columns, values, strict=True)}
 
 
 def _left_out(columns: Sequence[Column], fusion: Fusion, alpha: float) -> float:
     """Mean share caught of the left-out domains; an unscored row is missed, as in ``metrics``."""
     if all(column.member.detector.question == "unsafe" for column in columns):
         return float("nan")
-    shares = []
+    members, caught = [column.member for column in columns], []
     for domain in sorted(set.intersection(*(set(column.trials) for column in columns))):
-        own, unknown = (_side_by_side(columns, [column.trials[domain][part] for column in columns]) for part in (0, 1))
-        combination = Combination.fit(own, fusion)
-        safe = suspicion(combination(own)[1])
+        own, unknown = (_named(columns, [column.trials[domain][part] for column in columns]) for part in (0, 1))
+        combination = combine(members, own, fusion)
+        safe = suspicion(combination(by_question(members, own))[1])
         cut = marginal_threshold(safe[~np.isnan(safe)], alpha)
         if not cut.missing:
-            shares.append(recall(suspicion(combination(unknown)[1]), cut.value))
-    return mean(shares)
+            caught.append(recall(suspicion(combination(by_question(members, unknown))[1]), cut.value))
+    return mean(caught)

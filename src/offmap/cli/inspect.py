@@ -59,6 +59,10 @@ def _lines(card: Card) -> list[tuple[str, str]]:
         ("detectors", "\n".join(detectors)),
         ("fusion", f"{fusion.method}, weight {fusion.guard_weight:g} to the guards; {fusion.within} within a view"),
         ("why this fusion", card.choice.reason),
+        (
+            "caught alone, the weight within a view",
+            ", ".join(f"{n} {share:.1%}" for n, share in fusion.shares.items()) or "–",
+        ),
         ("what played the unknown", "\n".join(f"{name}: {n} rows" for name, n in card.choice.unknown.items()) or "–"),
         ("false positives", f"at most {threshold.alpha:g} {held}; with these rows between {low:.2%} and {high:.2%}"),
         ("threshold", f"flagged where the fused p-value is below {threshold.p_value:.3g}"),
