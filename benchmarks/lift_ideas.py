@@ -65,7 +65,7 @@ class Sides:
         return cls(combine(members, own, Fusion()), members)
 
     def __call__(self, rows: Features) -> FloatArray:
-        """(n, 3): guards, OOD detectors, their product."""
+        """(n, 3): guards, OOD detectors, their product. Rows that were combined on look a rank too ordinary."""
         p_values = {member.name: member.p_values(rows) for member in self.members}
         answers, _ = self.combination(by_question(self.members, p_values))
         guards, others = (norm.isf(np.clip(answers[q], SMALLEST, 1 - 1e-9)) for q in ("unsafe", "unknown"))

@@ -46,7 +46,10 @@ Tables = Mapping[str, Mapping[str, NDArray[Any]]]
 
 
 class Card(msgspec.Struct, frozen=True):
-    """All of a monitor but its arrays, as a person may read it."""
+    """All of a monitor but its arrays, as a person may read it.
+
+    ``conditional`` names the detectors whose scores length, tools and turns are taken out of.
+    """
 
     offmap: str
     backbone: BackboneSource
@@ -56,6 +59,7 @@ class Card(msgspec.Struct, frozen=True):
     choice: Choice
     threshold: Threshold
     n_rows: dict[str, int]
+    conditional: tuple[str, ...] = ()
 
 
 def save(monitor: Monitor, path: Path) -> None:
@@ -106,7 +110,9 @@ def _card(monitor: Monitor) -> Card:
     panel = monitor.panel
     source = getattr(monitor.backbone, "source", None)
     if not isinstance(source, BackboneSource):
-        raise InputError("this backbone does not say where it came from (attribute `source`), so it cannot be saved")
+        raise InputError(
+            "this backbone has no `source` that is a BackboneSource to be opened from again, so it cannot be saved"
+        )
     return Card(
         offmap=__version__,
         backbone=source,
@@ -116,6 +122,7 @@ def _card(monitor: Monitor) -> Card:
         choice=panel.choice,
         threshold=panel.threshold,
         n_rows=dict(panel.n_rows),
+        conditional=tuple(member.name for member in panel.members if member.studentiser is not None),
     )
 
 

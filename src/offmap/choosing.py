@@ -24,8 +24,10 @@ from offmap.trials import all_trials
 
 METHODS: tuple[Method, ...] = ("harmonic", "bonferroni", "acat")
 WEIGHTS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""The guards hold at least half: what is known to be harm is not given up for what is merely new."""
 TOLERANCE = 0.01
 """How much recall of known harm may be given up for the unknown."""
+FOLDS = 5
 P = Mapping[str, FloatArray]
 """p-values, (n,), by the name of a member."""
 
@@ -80,7 +82,9 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
     if asked != {"unsafe", "unknown"} or not known:
         return _default("no held-out unsafe row" if known == [] else f"every detector asks {min(asked)!r}")
     held_out = require_safe(calibrate, "calibrate")
-    trials = all_trials(members, fit, calibrate, threshold)
+    if not _enough(held_out, alpha):
+        return _default(f"{len(held_out)} safe calibrate rows are too few for a threshold at {alpha:g}")
+    trials = [trial for trial in all_trials(members, fit, calibrate, threshold) if _enough(trial.calibrate, alpha)]
     unknown = {name: len(rows) for trial in trials for name, rows in trial.unknown.items()}
     if not unknown:
         return _default("no domain could be left out and no shift made up")
@@ -90,6 +94,11 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
     shares = _shares(cases, alpha)
     considered = _consider(cases, {member.name: member.p_values(harmful) for member in members}, guard, shares, alpha)
     return _best(considered, guard, shares, unknown)
+
+
+def _enough(calibrate: Features, alpha: float) -> bool:
+    """Whether these safe rows can be folded, and carry a threshold."""
+    return len(calibrate) >= 2 * FOLDS and not marginal_threshold(np.zeros(len(calibrate)), alpha).missing
 
 
 @dataclass(frozen=True)
@@ -132,22 +141,33 @@ def _consider(
 
 @dataclass(frozen=True)
 class _Judge:
-    """The combination of a case's members."""
+    """The combination of a case's members, and others, each fitted without a fold of the safe calibrate rows.
 
-    case: _Case
-    combination: Combination
+    What a combination makes of rows that it was fitted on is too even, and a threshold on that too low.
+    """
+
+    members: Sequence[Member]
+    whole: Combination
+    folds: Sequence[tuple[Combination, P]]
 
     @classmethod
     def fit(cls, case: _Case, fusion: Fusion) -> _Judge:
-        return cls(case, combine(case.members, case.own, fusion))
+        fold = np.arange(len(next(iter(case.own.values())))) % FOLDS
+        parts = [
+            ({n: p[fold != k] for n, p in case.own.items()}, {n: p[fold == k] for n, p in case.own.items()})
+            for k in range(FOLDS)
+        ]
+        folds = [(combine(case.members, rest, fusion), held) for rest, held in parts]
+        return cls(case.members, combine(case.members, case.own, fusion), folds)
 
     def flagged(self, rows: P, weight: float, alpha: float) -> float:
         """The share of rows beyond the threshold at this weight; one without a score is missed."""
-        combination = replace(self.combination, fusion=replace(self.combination.fusion, guard_weight=weight))
-        own, found = (
-            suspicion(combination(by_question(self.case.members, p_values))[1]) for p_values in (self.case.own, rows)
-        )
-        return float(_beyond(own, found, alpha).mean())
+        own = np.concatenate([self._fused(combination, held, weight) for combination, held in self.folds])
+        return float(_beyond(own, self._fused(self.whole, rows, weight), alpha).mean())
+
+    def _fused(self, combination: Combination, rows: P, weight: float) -> FloatArray:
+        weighted = replace(combination, fusion=replace(combination.fusion, guard_weight=weight))
+        return suspicion(weighted(by_question(self.members, rows))[1])
 
 
 def _guard_alone(members: Sequence[Member], calibrate: Features, harmful: Features, alpha: float) -> NDArray[np.bool_]:

@@ -22,9 +22,9 @@ def default_detectors(backbone: Backbone) -> dict[str, Detector]:
     A published guard's own score stands beside the guard probe and does not replace it: one knows what its makers
     called unsafe, the other what these training rows do. Their p-values fuse into one answer.
     """
-    own: dict[str, Detector] = {PUBLISHED_GUARD: Scalar()} if Scalar().name in scalars_of(backbone) else {}
     reads_tokens = gives_tokens(backbone)
-    return own | {name: found for name, found in DEFAULT_DETECTORS.items() if reads_tokens or not found.needs().tokens}
+    served = {name: found for name, found in DEFAULT_DETECTORS.items() if reads_tokens or not found.needs().tokens}
+    return served | ({PUBLISHED_GUARD: Scalar()} if Scalar().name in scalars_of(backbone) else {})
 
 
 def gives_tokens(backbone: Backbone) -> bool:

@@ -62,7 +62,7 @@ def surprising_spans(
 
 
 def largest_part(fitted: Fitted, features: Features) -> tuple[str, ...]:
-    """For each row the name of the part of a detector that was highest: a layer, a band, a window.
+    """For each row the name of the part of a detector that was highest: a layer, a window.
 
     "" for a detector that tells no parts, and where it could score none. See ``detectors.base.Explained``: parts are
     standardised, so they compare.

@@ -71,8 +71,9 @@ class Evidence(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """A monitor's answer about one conversation.
 
-    ``p_unsafe`` and ``p_unknown`` are p-values against safe in-distribution traffic for the two questions, None where
-    the monitor has no detector for one; ``p_value`` is their fusion, flagged where it lies below ``threshold``.
+    ``p_unsafe`` and ``p_unknown`` are p-values against safe in-distribution traffic for the two questions (nearly: see
+    ``combination``), None where the monitor has no detector for one; ``p_value`` is their fusion, flagged where it lies
+    below ``threshold``.
     A conversation that could not be scored has ``p_value`` None and is flagged: errors fail closed.
     ``fired`` is empty unless flagged; then it names the detectors whose own p-value is at most alpha or, if none is,
     the one with the smallest. ``spans`` are the stretches of text that surprised the model most; ``n_dropped`` counts

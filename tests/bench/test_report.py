@@ -206,10 +206,15 @@ def test_the_default_is_set_beside_guard_and_reference_on_the_same_resamples():
     assert known.low <= known.value <= known.high
     again = replace(scores, monitors=(*scores.monitors[:2], replace(scores.monitors[1], name="default")))
     nothing = evaluate(again, resamples=100).default_over["reference"]
+    found, alone = (report.monitor(name).recall_ood.value for name in ("default", "guard"))
+    twice = (found - alone) - 2 * (reference.recall_ood.value - alone)
+    assert report.beyond_twice.value == pytest.approx(twice)
+    assert report.beyond_twice.low < twice < report.beyond_twice.high
     assert (nothing.recall_ood.low, nothing.recall_ood.high, nothing.lift.low, nothing.lift.high) == (0, 0, 0, 0)
     times = default.gain_over_guard.value / reference.gain_over_guard.value
     assert any(f"{times:.1f} times its gain" in sentence for sentence in headline(report))
     assert evaluate(made(names=("guard", "kNN")), resamples=10).default_over == {}
+    assert evaluate(made(names=("guard", "kNN")), resamples=10).beyond_twice is None
 
 
 def test_headline_states_gain_loss_or_doubt():

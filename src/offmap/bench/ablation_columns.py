@@ -20,7 +20,7 @@ from offmap.trials import blind, left_out
 
 Trials = dict[str, tuple[FloatArray, FloatArray]]
 """Left-out domain -> p-values of the other domains' safe calibrate rows and of its own rows; see
-``choosing.left_out`` and ``choosing.blind``."""
+``trials.left_out`` and ``trials.blind``."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ VARIANTS: tuple[Detector, ...] = (
     SurpriseWindow(windows=(), cusum=True),
     SurpriseWindow(over="conversation", windows=(), cusum=True),
 )
-"""Beside the defaults of every detector: over which part, against what, how fused."""
+"""Beside the defaults of every detector: over which part, how fused."""
 
 
 def standard_detectors() -> dict[str, Detector]:

@@ -100,6 +100,7 @@ def evaluate(scores: Scores, *, resamples: int = 1000) -> Report:
         test={domain: _count(scores, domain) for domain in sorted(set(scores.domain))},
         monitors=[_monitor(view, guard) for view in views.values()],
         default_over=_default_over(views),
+        beyond_twice=_beyond_twice(views),
     )
 
 
@@ -169,6 +170,16 @@ def _gain(view: _View, guard: _View) -> Interval:
 def _default_over(views: Mapping[str, _View]) -> dict[str, Difference]:
     main = views.get(DEFAULT)
     return {name: _difference(main, views[name]) for name in (GUARD, REFERENCE) if main and name in views}
+
+
+def _beyond_twice(views: Mapping[str, _View]) -> Interval | None:
+    if not {DEFAULT, REFERENCE, GUARD} <= set(views):
+        return None
+    here, drawn = (
+        [getattr(views[name], side).recall_ood for name in (DEFAULT, REFERENCE, GUARD)] for side in ("here", "drawn")
+    )
+    (value,) = here[0] - 2 * here[1] + here[2]
+    return interval(value, drawn[0] - 2 * drawn[1] + drawn[2])
 
 
 def _difference(view: _View, other: _View) -> Difference:

@@ -181,7 +181,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A benchmark run. ``default_over``: of "guard" and "reference" those there are -> the default less it."""
+    """A benchmark run.
+
+    ``default_over``: of "guard" and "reference" those there are -> the default less it. ``beyond_twice``: the default's
+    gain over the guard in recall_ood less twice the reference's; None where one of the three is missing.
+    """
 
     suite: str
     source: str
@@ -197,6 +201,7 @@ class Report(msgspec.Struct, frozen=True):
     test: dict[str, Count]
     monitors: list[MonitorResult]
     default_over: dict[str, Difference]
+    beyond_twice: Interval | None
 
     def monitor(self, name: str) -> MonitorResult | None:
         """The monitor of that name, or None."""

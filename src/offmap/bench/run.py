@@ -20,12 +20,13 @@ from offmap.bench.metrics import recall, threshold_at
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
 from offmap.calibration import suspicion
 from offmap.choosing import choose_fusion
+from offmap.defaults import default_detectors, gives_tokens
 from offmap.detectors import Detector, Mahalanobis, Perplexity
 from offmap.evidence import SPAN_STATS
 from offmap.features import FloatArray
 from offmap.fusion import FittedLambdaRule, LambdaRule
 from offmap.members import Member, Rows, fit_members, needs
-from offmap.monitor import DEFAULT_DETECTORS, Monitor, rows_of
+from offmap.monitor import Monitor, rows_of
 from offmap.panel import Panel, assemble, choose_threshold, count_rows
 from offmap.splits import Splits, split
 from offmap.suites.base import Suite
@@ -96,9 +97,10 @@ def run(
     """
     clock = Clock()
     with clock.step("features"):
-        data = _read(suite, backbone, seed)
+        detectors = default_detectors(backbone) | published(backbone)
+        data = _read(suite, backbone, detectors, seed)
     with clock.step("detectors"):
-        members = fit_members({**DEFAULT_DETECTORS, **PUBLISHED}, data.fit, data.calibrate)
+        members = fit_members(detectors, data.fit, data.calibrate)
         ours = [member for member in members if member.name not in PUBLISHED]
         counts = count_rows(data.fit, data.calibrate, data.threshold)
     with clock.step("fusion"):
@@ -122,9 +124,17 @@ def run(
     return Outcome(_scores(record, data, monitors, alpha, seed), Monitor(backbone, panel))
 
 
-def _read(suite: Suite, backbone: Backbone, seed: int) -> Data:
+def published(backbone: Backbone) -> dict[str, Detector]:
+    """``PUBLISHED``, as far as the backbone gives what they read."""
+    reads_tokens = gives_tokens(backbone)
+    return {name: found for name, found in PUBLISHED.items() if reads_tokens or not found.needs().tokens}
+
+
+def _read(suite: Suite, backbone: Backbone, detectors: Mapping[str, Detector], seed: int) -> Data:
     splits = split(suite.train, seed)
-    wanted = needs([*DEFAULT_DETECTORS.values(), *PUBLISHED.values()]) | SPAN_STATS
+    wanted = needs(list(detectors.values()))
+    if wanted.tokens:
+        wanted |= SPAN_STATS
     fit, calibrate, threshold, test = (
         rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold, suite.test)
     )
@@ -161,6 +171,8 @@ def _combinations(members: Mapping[str, Member], data: Data, alpha: float) -> li
     """The published lambda rule for each set of detectors: on calibration rows, and on test rows as published."""
     honest, published = [], []
     for name, others in COMBINATIONS.items():
+        if not set(others) <= set(members):
+            continue
         chosen = [members[GUARD], *(members[other] for other in others)]
         calibrate, threshold, test = (_table(chosen, rows) for rows in (data.calibrate, data.threshold, data.test))
         rule = _lambda_rule(*calibrate, data.calibrate.unsafe, alpha)

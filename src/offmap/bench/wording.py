@@ -71,11 +71,14 @@ def _beside(report: Report) -> list[str]:
     return [
         f"{DEFAULT} less {REFERENCE}: {_signed(over[REFERENCE].recall_ood)} points of recall{times};"
         f" {_signed(over[REFERENCE].lift)} points of lift.",
+        f"{DEFAULT}'s gain less twice that of {REFERENCE}: {_signed(report.beyond_twice)} points.",
         f"{DEFAULT} less {GUARD}: {_signed(over[GUARD].id_recall)} points of recall on known harm.",
     ]
 
 
-def _signed(interval: Interval) -> str:
+def _signed(interval: Interval | None) -> str:
+    if interval is None:
+        return NONE
     return f"{points(interval.value)} {bounds(interval, signed=True)}".strip()
 
 

@@ -23,6 +23,7 @@ def fit(
     detectors: tuple[str, ...] = (),
     alpha: float = 0.01,
     confidence: float | None = None,
+    conditional: bool = False,
     seed: int = 0,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> None:
@@ -42,6 +43,8 @@ def fit(
         The false-positive rate aimed at on safe in-distribution traffic.
     confidence
         Certify the threshold with this confidence, 0.95 for example; refused if the rows are too few.
+    conditional
+        Take what length, tools and turns explain out of the scores of OOD detectors.
     seed
         Of the deal into fit, calibrate and threshold rows.
     on_error
@@ -60,7 +63,9 @@ def fit(
     with bar("conversations", len(labelled)) as tick:
         opened = model.open(tick)
         chosen = named or detectors_for(opened)
-        monitor = Monitor.fit(opened, chosen, labelled, alpha=alpha, confidence=confidence, seed=seed)
+        monitor = Monitor.fit(
+            opened, chosen, labelled, alpha=alpha, confidence=confidence, conditional=conditional, seed=seed
+        )
     monitor.save(out)
     show(out, Console())
 

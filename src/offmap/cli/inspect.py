@@ -57,6 +57,7 @@ def _lines(card: Card) -> list[tuple[str, str]]:
         ("backbone", f"{card.backbone.model} [{card.fingerprint}]"),
         *_guard(card.backbone),
         ("detectors", "\n".join(detectors)),
+        *([("conditional on length, tools and turns", ", ".join(card.conditional))] if card.conditional else []),
         ("fusion", f"{fusion.method}, weight {fusion.guard_weight:g} to the guards; {fusion.within} within a view"),
         ("why this fusion", card.choice.reason),
         (

@@ -96,7 +96,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _fired(verdict: Verdict) -> str:
-    """Each detector that fired, a line, with its part that was highest: a layer, a band, a window."""
+    """Each detector that fired, a line, with its part that was highest: a layer, a window."""
     parts = {found.detector: found.part for found in verdict.evidence}
     return "\n".join(f"{name} ({parts[name]})" if parts[name] else name for name in verdict.fired)
 

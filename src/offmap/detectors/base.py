@@ -42,7 +42,7 @@ class Explained(Fitted, Protocol):
         """Name of a part -> its standardised score of each row, (n,), higher more suspicious.
 
         ``score`` is computed from these alone, in a way that the detector states. The names are the same for all rows:
-        "layer -1 assistant", "layer -1 assistant band 4:16".
+        "layer -1 assistant", "window 16".
         """
         ...
 

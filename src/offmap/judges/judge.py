@@ -144,7 +144,8 @@ class Judge:
     def _ask_all(self, prompts: list[str], ids: list[str]) -> dict[str, _Graded]:
         """The grade of each prompt; equal ones are asked once. What was answered outlives a failure."""
         rows, id_of = Counter(prompts), dict(zip(prompts, ids, strict=True))
-        graded = {prompt: self._paid[prompt] for prompt in rows if prompt in self._paid}
+        with self._lock:
+            graded = {prompt: self._paid[prompt] for prompt in rows if prompt in self._paid}
         missing = [prompt for prompt in rows if prompt not in graded]
         asked = {self._pool.submit(self._grade, prompt, id_of[prompt]): prompt for prompt in missing}
         try:
@@ -156,11 +157,14 @@ class Judge:
             _cancel(asked)
             wait(asked)
             done = (answer for answer in asked if not answer.cancelled() and not answer.exception())
-            self._paid = graded | {asked[answer]: answer.result() for answer in done}
+            with self._lock:
+                self._paid |= {asked[answer]: answer.result() for answer in done}
             raise
         finally:
             _cancel(asked)
-        self._paid = {}
+        with self._lock:
+            for prompt in rows:
+                self._paid.pop(prompt, None)
         return graded
 
     def _grade(self, prompt: str, identity: str) -> _Graded:
