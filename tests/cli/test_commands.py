@@ -50,6 +50,9 @@ def test_inspect_tells_the_rule_the_weight_the_reason_and_the_candidates(fitted,
     )
     assert told in shown
     assert choice["reason"] in shown
+    assert fusion["shares"].keys() == {"perplexity"}
+    for name, share in fusion["shares"].items():
+        assert f"{name}: caught {share:.1%}" in shown
     for name, n in choice["unknown"].items():
         assert f"{name}: {n} rows" in shown
     assert len(choice["considered"]) == 30

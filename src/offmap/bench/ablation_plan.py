@@ -19,7 +19,6 @@ from offmap.detectors import (
     Excess,
     GuardEnsemble,
     LexicalGuard,
-    Perplexity,
     SurpriseWindow,
 )
 from offmap.errors import InputError
@@ -43,7 +42,6 @@ VARIANTS: tuple[Detector, ...] = (
     GuardEnsemble(combine="pessimistic"),
     LexicalGuard(over="assistant"),
     LexicalGuard(over="reply"),
-    Perplexity(over="conversation"),
     SurpriseWindow(over="reply"),
     SurpriseWindow(windows=(), cusum=True),
     SurpriseWindow(over="conversation", windows=(), cusum=True),
@@ -53,7 +51,8 @@ VARIANTS: tuple[Detector, ...] = (
 
 def standard_detectors() -> dict[str, Detector]:
     """Every built-in detector that a language model's features suffice for, and ``VARIANTS``, each under one name."""
-    named = {**DEFAULT_DETECTORS, **PUBLISHED}
+    named: dict[str, Detector] = dict(DEFAULT_DETECTORS)
+    named |= {name: detector for name, detector in PUBLISHED.items() if detector not in named.values()}
     built_in = (DETECTORS.from_spec(name) for name in DETECTORS.builtin if name not in EXTRAS)
     for detector in (*built_in, *VARIANTS):
         if detector not in named.values() and not detector.needs().scalars:
