@@ -17,6 +17,8 @@ from offmap.errors import InputError
 from offmap.evidence import SPAN_STATS
 from offmap.fusion import Fusion
 from offmap.monitor import DEFAULT_DETECTORS, Monitor, Verdict, name_detectors
+from offmap.shift import ShiftReader
+from offmap.splits import split
 
 NAMES = list(DEFAULT_DETECTORS)
 HARSH = Conversation(
@@ -41,11 +43,22 @@ def test_a_verdict_says_what_was_found(monitor, small_suite):
         by_name = {found.detector: found for found in verdict.evidence}
         assert list(by_name) == NAMES
         assert verdict.flagged == (verdict.p_value < verdict.threshold)
-        assert verdict.flagged == bool(verdict.fired)
+        within = tuple(found.detector for found in verdict.evidence if found.p_value <= 0.01)
+        smallest = min(verdict.evidence, key=lambda found: found.p_value).detector
+        assert verdict.fired == ((within or (smallest,)) if verdict.flagged else ())
         for span in verdict.spans:
             assert row.messages[span.message].text[span.start : span.end] == span.text
     assert any(verdict.spans for verdict in verdicts)
     assert all(verdict.n_dropped == 0 for verdict in verdicts)
+
+
+def test_the_kind_of_shift_is_read_against_the_calibrate_rows(monitor, small_suite, pocket):
+    safe = [row for row in split(small_suite.train).calibrate if not row.unsafe]
+    wanted = ShiftReader().fit(pocket(safe, monitor.reads)).arrays()
+    found = monitor.panel.shift.arrays()
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
 
 
 def test_something_strange_is_unknown_and_not_unsafe(monitor):

@@ -16,7 +16,7 @@ import numpy as np
 
 from offmap.backbones import Backbone, BackboneSource
 from offmap.bench.baseline import bag_of_words
-from offmap.bench.metrics import recall, threshold_at
+from offmap.bench.metrics import mean, recall, threshold_at
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
 from offmap.calibration import suspicion
 from offmap.choosing import choose_fusion
@@ -204,9 +204,7 @@ def _recall_ood(monitor: MonitorScores, data: Data, alpha: float) -> float:
     groups, unsafe = np.array(data.test.features.groups), data.test.unsafe
     familiar = np.isin(groups, data.suite.in_distribution)
     threshold = threshold_at(monitor.scores[familiar & ~unsafe], alpha)
-    return float(
-        np.mean([recall(monitor.scores[unsafe & (groups == name)], threshold) for name in data.suite.failures])
-    )
+    return mean([recall(monitor.scores[unsafe & (groups == name)], threshold) for name in data.suite.failures])
 
 
 def _scores(record: Run, data: Data, monitors: list[MonitorScores], alpha: float, seed: int) -> Scores:
