@@ -20,7 +20,7 @@ TOKENS = {"excess", "window", "perplexity", "lexical guard", PERPLEXITY}
 
 
 class Guard:
-    """Made-up features that follow from a row's text; a classifier has no token columns."""
+    """Made-up features that lie apart where a row's text says so; a classifier has no token columns."""
 
     fingerprint = "made up"
 
@@ -29,13 +29,11 @@ class Guard:
 
     def __call__(self, batch, spec):
         assert not (spec.tokens and self.source.guard == "classifier"), "token statistics were asked of a classifier"
-        rows = []
-        for row in batch:
-            text = row.messages[-1].content
-            seed = int(hashlib.sha256(text.encode()).hexdigest()[:6], 16)
-            found = make_features(spec, 1, seed, 4.0 * text.startswith("odd") + 3.0 * text.startswith("bad"))
-            rows.append(replace(found, ids=(row.id,), groups=(row.domain,)))
-        return Features.concat(rows)
+        seed = int(hashlib.sha256(batch[0].id.encode()).hexdigest()[:6], 16)
+        shifted = Features.concat([make_features(spec, len(batch), seed, shift) for shift in (0.0, 3.0, 4.0)])
+        kinds = [("good", "bad", "odd").index(row.messages[-1].content.split()[0]) for row in batch]
+        found = shifted.take(np.array(kinds) * len(batch) + np.arange(len(batch)))
+        return replace(found, ids=tuple(row.id for row in batch), groups=tuple(row.domain for row in batch))
 
 
 def rows(part, n, domains):
