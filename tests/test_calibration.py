@@ -138,9 +138,9 @@ def test_nan_stays_nan_and_infinities_are_the_ends():
 @pytest.mark.parametrize(
     ("safe", "why"),
     [
-        (np.zeros(1000), "0 safe scores"),
-        (np.ones(1), "0 safe scores"),
-        (np.arange(100.0), "wanted 20"),
+        (np.zeros(1000), "0 of them to fit a tail on"),
+        (np.ones(1), "0 of them to fit a tail on"),
+        (np.arange(100.0), "about 267 are wanted"),
         (np.r_[np.arange(1000.0), np.full(60, 1000.0)], "tied"),
         (np.r_[np.arange(1000.0), np.inf], "infinite"),
         (np.full(1000, np.inf), "infinite"),

@@ -271,3 +271,17 @@ def test_domains_that_cannot_be_left_out_are_passed_over():
     assert left_out(members(parts=unseen), *unseen) == []
     new = only(fit, "b", 0), calibrate, threshold
     assert left_out(members(parts=new), *new) == []
+
+
+def test_a_fusion_that_could_never_raise_an_alarm_is_not_considered():
+    """Few calibrate rows: p-values end early, and at a small share the unknown ends above the threshold."""
+    parts = rows(0), rows(1, n=90), rows(2)
+    found = choose_fusion(members(parts=parts), *parts, ALPHA)
+    team, fusions = members(parts=parts), {(c.method, c.guard_weight) for c in found.considered}
+    assert len(fusions) < len(METHODS) * len(WEIGHTS)
+    smallest = by_question(team, {m.name: np.array([m.calibrator.smallest]) for m in team})
+    own = by_question(team, {m.name: m.own_p_values(parts[1].safe) for m in team})
+    for method, weight in fusions:
+        combination = Combination.fit(own, Fusion(method, weight))
+        limit = np.quantile(combination(own)[1], ALPHA)
+        assert max(combination.most_suspicious(smallest).values()) < 2 * limit

@@ -195,7 +195,7 @@ def test_a_backbone_without_a_source_cannot_be_saved(monitor, tmp_path):
     class Nameless:
         fingerprint = "nameless"
 
-    with pytest.raises(InputError, match="does not say where it came from"):
+    with pytest.raises(InputError, match="has no `source` that is a BackboneSource"):
         Monitor(Nameless(), monitor.panel).save(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 

@@ -300,7 +300,8 @@ def _no_tail(ascending: FloatArray, fraction: float) -> str:
     if not np.isfinite(ascending[-1]) or not np.isfinite(excesses).all():
         return "infinite scores among the largest"
     if len(excesses) < MIN_EXCEEDANCES:
-        return f"{len(excesses)} safe scores to fit it on; wanted {MIN_EXCEEDANCES}"
+        wanted = math.ceil(MIN_EXCEEDANCES / fraction)
+        return f"{len(ascending)} safe scores, {len(excesses)} of them to fit a tail on; about {wanted} are wanted"
     if len(np.unique(excesses)) < (1 - MAX_TIED_SHARE) * len(excesses):
         return "tied scores among the largest; a tail needs continuous ones"
     return ""

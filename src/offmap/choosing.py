@@ -93,6 +93,8 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
     cases = [_Case(trial.members, trial.own_p_values(), trial.p_values()) for trial in trials]
     shares = _shares(cases, alpha)
     considered = _consider(cases, {member.name: member.p_values(harmful) for member in members}, guard, shares, alpha)
+    if not considered:
+        return _default(f"with {len(held_out)} safe calibrate rows neither question could raise an alarm alone")
     return _best(considered, guard, shares, unknown)
 
 
@@ -124,11 +126,16 @@ def _alone(case: _Case, name: str, alpha: float) -> list[float]:
 def _consider(
     cases: Sequence[_Case], harm: P, guard: float, shares: Mapping[str, float], alpha: float
 ) -> list[Considered]:
-    """Every candidate; the members of the first case are those that ``harm``, the held-out unsafe rows, is of."""
+    """Every candidate with which either question could raise an alarm.
+
+    The members of the first case are those that ``harm``, the held-out unsafe rows, is of.
+    """
     considered = []
     for method in METHODS:
         judges = [_Judge.fit(case, Fusion(method, shares=shares)) for case in cases]
         for weight in WEIGHTS:
+            if not judges[0].reaches(weight, alpha):
+                continue
             kept = judges[0].flagged(harm, weight, alpha)
             caught = [
                 judge.flagged(rows, weight, alpha)
@@ -162,12 +169,22 @@ class _Judge:
 
     def flagged(self, rows: P, weight: float, alpha: float) -> float:
         """The share of rows beyond the threshold at this weight; one without a score is missed."""
-        own = np.concatenate([self._fused(combination, held, weight) for combination, held in self.folds])
-        return float(_beyond(own, self._fused(self.whole, rows, weight), alpha).mean())
+        return float(_beyond(self._own(weight), self._fused(self.whole, rows, weight), alpha).mean())
+
+    def reaches(self, weight: float, alpha: float) -> bool:
+        """Whether either question alone can raise an alarm at this weight."""
+        smallest = by_question(self.members, {m.name: np.array([m.calibrator.smallest]) for m in self.members})
+        most = list(self._weighted(self.whole, weight).most_suspicious(smallest).values())
+        return bool(_beyond(self._own(weight), suspicion(np.array(most)), alpha).all())
+
+    def _own(self, weight: float) -> FloatArray:
+        return np.concatenate([self._fused(combination, held, weight) for combination, held in self.folds])
 
     def _fused(self, combination: Combination, rows: P, weight: float) -> FloatArray:
-        weighted = replace(combination, fusion=replace(combination.fusion, guard_weight=weight))
-        return suspicion(weighted(by_question(self.members, rows))[1])
+        return suspicion(self._weighted(combination, weight)(by_question(self.members, rows))[1])
+
+    def _weighted(self, combination: Combination, weight: float) -> Combination:
+        return replace(combination, fusion=replace(combination.fusion, guard_weight=weight))
 
 
 def _guard_alone(members: Sequence[Member], calibrate: Features, harmful: Features, alpha: float) -> NDArray[np.bool_]:

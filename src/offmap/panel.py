@@ -153,6 +153,6 @@ def require_reach(members: Sequence[Member], combination: Combination, threshold
             reasons = {member.calibrator.no_tail for member in members if member.detector.question == question} - {""}
             raise InputError(
                 f"the detectors that ask {question!r} could never raise an alarm: p falls to {reached:.2g} at best and "
-                f"an alarm is below {threshold.p_value:.2g}; more safe calibrate rows are needed "
-                f"({'; '.join(sorted(reasons)) or 'their scores hardly differ'})"
+                f"an alarm is below {threshold.p_value:.2g}; more safe calibrate rows or a larger alpha are "
+                f"needed ({'; '.join(sorted(reasons)) or 'their scores hardly differ'})"
             )

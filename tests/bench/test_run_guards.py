@@ -63,3 +63,12 @@ def test_a_published_guard_is_benched_by_what_it_gives(suite, family):
     assert report.monitor(PUBLISHED_GUARD).id_recall > 0.5
     verdict = outcome.monitor.score(suite.test[:1])[0]
     assert np.isfinite(next(found.score for found in verdict.evidence if found.detector == PUBLISHED_GUARD))
+
+
+def test_where_no_known_harm_is_tested_there_is_no_rule_as_published(suite):
+    familiar = set(suite.in_distribution)
+    tested = tuple(row for row in suite.test if not (row.unsafe and row.domain in familiar))
+    report = evaluate(run(replace(suite, test=tested), Guard("classifier"), alpha=0.05).scores, resamples=10)
+    names = {monitor.name for monitor in report.monitors}
+    assert {"guard + mahalanobis", REFERENCE, DEFAULT} <= names
+    assert not any("as published" in name for name in names)

@@ -165,3 +165,22 @@ def test_an_interruption_is_told(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("offmap.suites.load", interrupted)
     assert run(["bench", "--out", str(tmp_path / "run")]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_text_of_unknown_origin_cannot_steer_a_terminal(capsys, tmp_path):
+    from offmap.cli.checks import printable
+
+    hostile = "a\x1b[31mred\x07 \u202etxt\x9b"
+    assert printable(hostile) == "a\\x1b[31mred\\x07 \\u202etxt\\x9b"
+    assert printable("plain, Größe, 日本語") == "plain, Größe, 日本語"
+    row = {"id": hostile, "messages": [{"role": "nobody", "content": "x"}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert run(["fit", str(tmp_path / "rows.jsonl"), str(tmp_path / "out")]) == 2
+    assert not {"\x1b", "\u202e"} & set(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", [["bench"], ["bench", "--recipe", "reference"], ["ablate"]])
+def test_a_negative_seed_is_refused_before_any_work(command, capsys, tmp_path):
+    assert run([*command, "--seed", "-1", "--out", str(tmp_path / "out")]) == 2
+    assert "seed is -1; at least 0 is wanted" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

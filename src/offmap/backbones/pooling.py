@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from offmap.errors import InputError
 from offmap.features import ROLE_CODE, HiddenKey, Pool
 
 _ASSISTANT = ROLE_CODE["assistant"]
@@ -132,6 +133,6 @@ def _by_layer(keys: Iterable[HiddenKey], blocks: int) -> dict[int, list[HiddenKe
     wanted: dict[int, list[HiddenKey]] = {}
     for layer, pool in keys:
         if not -blocks - 1 <= layer <= blocks:
-            raise ValueError(f"layer {layer}: the model has layers 0 to {blocks}, or -{blocks + 1} to -1")
+            raise InputError(f"layer {layer}: the model has layers 0 to {blocks}, or -{blocks + 1} to -1")
         wanted.setdefault(layer if layer >= 0 else layer + blocks + 1, []).append((layer, pool))
     return wanted

@@ -114,13 +114,13 @@ class TorchBackbone:
 
         Raises:
             InputError: a conversation that the chat template refuses, that is empty, that does not fit in memory, or
-                that a guard's own prompt leaves no room for.
-            ValueError: a layer or a scalar that the model lacks, or token statistics of a classifier.
+                that a guard's own prompt leaves no room for; a layer or a scalar that the model lacks, or token
+                statistics of a classifier.
         """
         if spec.scalars - self.scalars:
-            raise ValueError(f"scalars {sorted(spec.scalars)}: the model gives {', '.join(self.scalars) or 'none'}")
+            raise InputError(f"scalars {sorted(spec.scalars)}: the model gives {', '.join(self.scalars) or 'none'}")
         if spec.tokens and not self._speaks:
-            raise ValueError(f"token statistics {sorted(spec.tokens)}: a classifier has no LM head and gives none")
+            raise InputError(f"token statistics {sorted(spec.tokens)}: a classifier has no LM head and gives none")
         rows = self._render(batch)
         empty = next((c.id for c, row in zip(batch, rows, strict=True) if not len(row)), None)
         if empty is not None:

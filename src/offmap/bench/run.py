@@ -168,10 +168,15 @@ def _default(panel: Panel, data: Data) -> MonitorScores:
 
 
 def _combinations(members: Mapping[str, Member], data: Data, alpha: float) -> list[MonitorScores]:
-    """The published lambda rule for each set of detectors: on calibration rows, and on test rows as published."""
+    """The published lambda rule for each set of detectors: on calibration rows, and on test rows as published.
+
+    Where the rows of either are of one label only, there is no such rule.
+    """
     honest, published = [], []
     for name, others in COMBINATIONS.items():
         if not set(others) <= set(members):
+            continue
+        if not _both(data.calibrate.unsafe):
             continue
         chosen = [members[GUARD], *(members[other] for other in others)]
         calibrate, threshold, test = (_table(chosen, rows) for rows in (data.calibrate, data.threshold, data.test))
@@ -180,13 +185,22 @@ def _combinations(members: Mapping[str, Member], data: Data, alpha: float) -> li
         note = f"lambda {rule.lambda_:.3g} on calibration rows"
         honest.append(MonitorScores(name, rule.score(*test), choose_threshold(safe, alpha).value, note))
         familiar = np.isin(data.test.features.groups, data.suite.in_distribution)
+        if not _both(data.test.unsafe[familiar]):
+            continue
         guard, rest = test
         rule = _lambda_rule(guard[familiar], rest[familiar], data.test.unsafe[familiar], alpha)
         note = f"lambda {rule.lambda_:.3g} on test rows, as published"
         published.append(MonitorScores(f"{name} (as published)", rule.score(*test), None, note))
+    if not honest:
+        return []
     best = max(honest, key=lambda monitor: _recall_ood(monitor, data, alpha))
     note = f"{best.name}, {best.note}; the best of the published combinations on the test rows, in its favour"
     return [*honest, *published, replace(best, name=REFERENCE, note=note)]
+
+
+def _both(unsafe: BoolArray) -> bool:
+    """Whether there are unsafe rows and safe ones, as the lambda rule asks for."""
+    return bool(unsafe.any() and not unsafe.all())
 
 
 def _lambda_rule(guard: FloatArray, others: FloatArray, unsafe: BoolArray, alpha: float) -> FittedLambdaRule:

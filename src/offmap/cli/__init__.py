@@ -14,6 +14,7 @@ from rich.console import Console
 from offmap import __version__
 from offmap.cli.ablate import ablate
 from offmap.cli.bench import bench
+from offmap.cli.checks import printable
 from offmap.cli.fit import fit
 from offmap.cli.inspect import inspect
 from offmap.cli.listings import detectors, suites
@@ -50,7 +51,7 @@ def run(arguments: list[str]) -> int:
     except CycloptsError:
         return 2
     except InputError as error:
-        told.print(f"offmap: {error}")
+        told.print(printable(f"offmap: {error}"))
         return 2
     except KeyboardInterrupt:
         told.print("offmap: interrupted; nothing half-written is left, and a bench goes on from the features it has")

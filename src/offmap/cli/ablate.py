@@ -64,13 +64,12 @@ def ablate(
 
 def _check(out: Path, store: Path, alpha: float, seed: int, resamples: int) -> None:
     from offmap.bench.ablation_table import JSON_FILE, TABLE_FILE
-    from offmap.cli.checks import require_share
+    from offmap.cli.checks import require_least, require_share
     from offmap.errors import InputError
 
     require_share("alpha", alpha)
-    for option, value, least in (("seed", seed, 0), ("resamples", resamples, 1)):
-        if value < least:
-            raise InputError(f"{option} is {value}; at least {least} is wanted")
+    require_least("seed", seed, 0)
+    require_least("resamples", resamples, 1)
     for place in (out, store):
         if place.exists() and not place.is_dir():
             raise InputError(f"{place}: found a file, wanted a directory or a new name")

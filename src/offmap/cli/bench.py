@@ -86,6 +86,9 @@ def bench(
     json
         Print report.json (or analysis.json) instead of the table.
     """
+    from offmap.cli.checks import require_least
+
+    require_least("seed", seed, 0)
     if recipe == "reference" or published.given:
         _check_reference(recipe, published, out, alpha, confidence)
         if published.scores or published.in_distribution:
@@ -115,13 +118,12 @@ def _check_reference(
 
 def _check(out: Path, alpha: float, confidence: float | None, resamples: int) -> None:
     from offmap.artifacts import require_free
-    from offmap.cli.checks import require_packages, require_share
+    from offmap.cli.checks import require_least, require_packages, require_share
     from offmap.errors import InputError
 
     require_share("alpha", alpha)
     require_share("confidence", confidence)
-    if resamples < 1:
-        raise InputError(f"resamples is {resamples}; at least 1 is wanted")
+    require_least("resamples", resamples, 1)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: found a file, wanted a directory or a new name")
     require_free(out / "monitor")

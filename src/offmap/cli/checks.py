@@ -18,6 +18,22 @@ def require_share(option: str, value: float | None) -> None:
         raise InputError(f"{option} is {value:g}; wanted a number between 0 and 1, both excluded")
 
 
+def require_least(option: str, value: int, least: int) -> None:
+    """A whole number is not below the least that makes sense.
+
+    Raises:
+        InputError: it is.
+    """
+    if value < least:
+        raise InputError(f"{option} is {value}; at least {least} is wanted")
+
+
+def printable(text: str) -> str:
+    """Text of unknown origin for a terminal: what would steer it or turn the direction of writing is escaped."""
+    shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(shown)
+
+
 def require_packages(extra: str, names: Iterable[str]) -> None:
     """The packages of an extra are installed.
 

@@ -9,7 +9,7 @@ from typing import Literal
 from rich.console import Console
 
 from offmap.cli.backbone_options import POCKET, BackboneOptions, detectors_for
-from offmap.cli.checks import require_share
+from offmap.cli.checks import require_least, require_share
 from offmap.cli.files import read_all
 from offmap.cli.progress import bar
 from offmap.conversation import Conversation
@@ -57,6 +57,7 @@ def fit(
 
     require_share("alpha", alpha)
     require_share("confidence", confidence)
+    require_least("seed", seed, 0)
     require_free(out)
     named = {name: DETECTORS.from_spec(name) for name in detectors}
     labelled = _labelled(rows, seed, on_error)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from offmap.cli.checks import printable
 from offmap.cli.progress import Tick
 
 if TYPE_CHECKING:
@@ -91,7 +92,11 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
     for verdict in verdicts:
         numbers = [_p(value) for value in (verdict.p_value, verdict.p_unsafe, verdict.p_unknown)]
         flag = "[bold red]yes[/]" if verdict.flagged else "no"
-        table.add_row(escape(verdict.id), flag, *numbers, escape(_fired(verdict)), _shift(verdict), _where(verdict))
+        if verdict.n_dropped:
+            flag += f"\n({verdict.n_dropped} tokens not read)"
+        table.add_row(
+            escape(printable(verdict.id)), flag, *numbers, escape(_fired(verdict)), _shift(verdict), _where(verdict)
+        )
     return table
 
 
@@ -114,7 +119,7 @@ def _where(verdict: Verdict) -> str:
     if not verdict.spans:
         return ""
     span = verdict.spans[0]
-    return escape(f"{span.message} {span.role}: {' '.join(span.text.split())[:60]}")
+    return escape(printable(f"{span.message} {span.role}: {' '.join(span.text.split())[:60]}"))
 
 
 def _p(value: float | None) -> str:
