@@ -179,18 +179,8 @@ def ranked(member: Member, held_out: Features, domains: Groups, rows: Features, 
 
 def report(data: Data, found: dict[str, tuple[FloatArray, FloatArray]]) -> None:
     """The bench's table of these scores."""
-    rows = data.suite.test
     monitors = [MonitorScores(name, test, choose_threshold(safe, 0.01).value) for name, (safe, test) in found.items()]
-    scores = Scores(
-        run=Run(data.suite.name),
-        ids=tuple(row.id for row in rows),
-        domain=tuple(row.domain for row in rows),
-        kind=tuple(row.kind for row in rows),
-        pair=tuple(row.pair for row in rows),
-        unsafe=data.test.unsafe,
-        monitors=tuple(monitors),
-        in_distribution=data.suite.in_distribution,
-    )
+    scores = Scores.of_rows(Run(data.suite.name), data.suite.test, monitors, data.suite.in_distribution)
     print_table(evaluate(scores), Console(width=150))
 
 

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from offmap.calibration import marginal_threshold, suspicion
+from offmap.calibration import Threshold, marginal_threshold, suspicion
 from offmap.combination import Combination
 from offmap.features import Features, FloatArray
 from offmap.fusion import Fusion, Method
@@ -89,10 +88,12 @@ def choose_fusion(members: Sequence[Member], fit: Rows, calibrate: Rows, thresho
     if not unknown:
         return _default("no domain could be left out and no shift made up")
     harmful = Features.concat(known)
-    guard = float(_guard_alone(members, held_out, harmful, alpha).mean())
+    harm = {member.name: member.p_values(harmful) for member in members}
     cases = [_Case(trial.members, trial.own_p_values(), trial.p_values()) for trial in trials]
+    first = next(member.name for member in members if member.detector.question == "unsafe")
+    guard = _caught(cases[0].own[first], harm[first], alpha)
     shares = _shares(cases, alpha)
-    considered = _consider(cases, {member.name: member.p_values(harmful) for member in members}, guard, shares, alpha)
+    considered = _consider(cases, harm, guard, shares, alpha)
     if not considered:
         return _default(f"with {len(held_out)} safe calibrate rows neither question could raise an alarm alone")
     return _best(considered, guard, shares, unknown)
@@ -119,8 +120,7 @@ def _shares(cases: Sequence[_Case], alpha: float) -> dict[str, float]:
 
 
 def _alone(case: _Case, name: str, alpha: float) -> list[float]:
-    own = suspicion(case.own[name])
-    return [float(_beyond(own, suspicion(rows[name]), alpha).mean()) for rows in case.unknown]
+    return [_caught(case.own[name], rows[name], alpha) for rows in case.unknown]
 
 
 def _consider(
@@ -134,14 +134,11 @@ def _consider(
     for method in METHODS:
         judges = [_Judge.fit(case, Fusion(method, shares=shares)) for case in cases]
         for weight in WEIGHTS:
-            if not judges[0].reaches(weight, alpha):
+            bars = [judge.at(weight, alpha) for judge in judges]
+            if not bars[0].reachable:
                 continue
-            kept = judges[0].flagged(harm, weight, alpha)
-            caught = [
-                judge.flagged(rows, weight, alpha)
-                for judge, case in zip(judges, cases, strict=True)
-                for rows in case.unknown
-            ]
+            kept = bars[0].flagged(harm)
+            caught = [bar.flagged(rows) for bar, case in zip(bars, cases, strict=True) for rows in case.unknown]
             considered.append(Considered(method, weight, kept, kept - guard, float(np.mean(caught))))
     return considered
 
@@ -167,35 +164,47 @@ class _Judge:
         folds = [(combine(case.members, rest, fusion), held) for rest, held in parts]
         return cls(case.members, combine(case.members, case.own, fusion), folds)
 
-    def flagged(self, rows: P, weight: float, alpha: float) -> float:
-        """The share of rows beyond the threshold at this weight; one without a score is missed."""
-        return float(_beyond(self._own(weight), self._fused(self.whole, rows, weight), alpha).mean())
+    def at(self, weight: float, alpha: float) -> _Bar:
+        """The combination at a weight of the guards, and its threshold."""
+        (whole, _), *folds = (
+            (replace(combination, fusion=replace(combination.fusion, guard_weight=weight)), rows)
+            for combination, rows in ((self.whole, {}), *self.folds)
+        )
+        own = np.concatenate([combination(by_question(self.members, rows))[1] for combination, rows in folds])
+        return _Bar(self.members, whole, _threshold(own, alpha))
 
-    def reaches(self, weight: float, alpha: float) -> bool:
-        """Whether either question alone can raise an alarm at this weight."""
+
+@dataclass(frozen=True)
+class _Bar:
+    """A combination at one weight, and its threshold."""
+
+    members: Sequence[Member]
+    combination: Combination
+    threshold: Threshold
+
+    def flagged(self, rows: P) -> float:
+        """The share of rows beyond the threshold; one without a score is missed."""
+        return _beyond(self.threshold, self.combination(by_question(self.members, rows))[1])
+
+    @property
+    def reachable(self) -> bool:
+        """Whether either question alone can raise an alarm."""
         smallest = by_question(self.members, {m.name: np.array([m.calibrator.smallest]) for m in self.members})
-        most = list(self._weighted(self.whole, weight).most_suspicious(smallest).values())
-        return bool(_beyond(self._own(weight), suspicion(np.array(most)), alpha).all())
-
-    def _own(self, weight: float) -> FloatArray:
-        return np.concatenate([self._fused(combination, held, weight) for combination, held in self.folds])
-
-    def _fused(self, combination: Combination, rows: P, weight: float) -> FloatArray:
-        return suspicion(self._weighted(combination, weight)(by_question(self.members, rows))[1])
-
-    def _weighted(self, combination: Combination, weight: float) -> Combination:
-        return replace(combination, fusion=replace(combination.fusion, guard_weight=weight))
+        return _beyond(self.threshold, np.array(list(self.combination.most_suspicious(smallest).values()))) == 1.0
 
 
-def _guard_alone(members: Sequence[Member], calibrate: Features, harmful: Features, alpha: float) -> NDArray[np.bool_]:
-    """Which unsafe rows the first guard flags by itself; one without a score is missed."""
-    guard = next(member for member in members if member.detector.question == "unsafe")
-    own, found = suspicion(guard.own_p_values(calibrate)), suspicion(guard.p_values(harmful))
-    return _beyond(own, found, alpha)
+def _caught(own: FloatArray, found: FloatArray, alpha: float) -> float:
+    """The share of p-values beyond the threshold of the safe rows' own."""
+    return _beyond(_threshold(own, alpha), found)
 
 
-def _beyond(own: FloatArray, found: FloatArray, alpha: float) -> NDArray[np.bool_]:
-    return marginal_threshold(own[~np.isnan(own)], alpha).alarms(found) & ~np.isnan(found)
+def _threshold(own: FloatArray, alpha: float) -> Threshold:
+    return marginal_threshold(suspicion(own[~np.isnan(own)]), alpha)
+
+
+def _beyond(threshold: Threshold, p_values: FloatArray) -> float:
+    """The share that raises an alarm; a row without a score is missed."""
+    return float((threshold.alarms(suspicion(p_values)) & ~np.isnan(p_values)).mean())
 
 
 def _default(missing: str) -> Choice:

@@ -5,6 +5,8 @@ Knows nothing of how a detector works.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from offmap.backbones.base import Backbone
 from offmap.backbones.guard_families import CLASSIFIER
 from offmap.backbones.joined import scalars_of
@@ -22,9 +24,15 @@ def default_detectors(backbone: Backbone) -> dict[str, Detector]:
     A published guard's own score stands beside the guard probe and does not replace it: one knows what its makers
     called unsafe, the other what these training rows do. Their p-values fuse into one answer.
     """
+    return served(DEFAULT_DETECTORS, backbone) | (
+        {PUBLISHED_GUARD: Scalar()} if Scalar().name in scalars_of(backbone) else {}
+    )
+
+
+def served(detectors: Mapping[str, Detector], backbone: Backbone) -> dict[str, Detector]:
+    """Those that need no token statistics, and the others where the backbone gives these."""
     reads_tokens = gives_tokens(backbone)
-    served = {name: found for name, found in DEFAULT_DETECTORS.items() if reads_tokens or not found.needs().tokens}
-    return served | ({PUBLISHED_GUARD: Scalar()} if Scalar().name in scalars_of(backbone) else {})
+    return {name: found for name, found in detectors.items() if reads_tokens or not found.needs().tokens}
 
 
 def gives_tokens(backbone: Backbone) -> bool:

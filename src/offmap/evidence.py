@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from offmap.conversation import Conversation, Role
 from offmap.detectors.base import Explained, Fitted
-from offmap.features import Features, FloatArray, TokenColumns
+from offmap.features import Features, FeatureSpec, FloatArray, TokenColumns
 from offmap.shift import EXCESS_STATS, ShiftKind, excess_nats, tokens_of, window_sums
 
 _WORD_END = re.compile(r"\s")
@@ -19,6 +19,11 @@ WINDOW = 8
 """Tokens in a span."""
 SPAN_STATS = EXCESS_STATS
 """What finding spans reads."""
+
+
+def with_span_stats(wanted: FeatureSpec) -> FeatureSpec:
+    """What is wanted and, where that has token statistics, what finding spans reads."""
+    return wanted | SPAN_STATS if wanted.tokens else wanted
 
 
 class Span(msgspec.Struct, frozen=True):

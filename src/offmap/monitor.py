@@ -31,7 +31,7 @@ from offmap.detectors import (
     SurpriseWindow,
 )
 from offmap.errors import InputError
-from offmap.evidence import SPAN_STATS, Span, largest_part, surprising_spans
+from offmap.evidence import Span, largest_part, surprising_spans, with_span_stats
 from offmap.features import Features, FeatureSpec, FloatArray
 from offmap.fusion import Fusion
 from offmap.members import Rows, fit_members, needs
@@ -131,7 +131,7 @@ class Monitor:
         """
         named = name_detectors(detectors)
         splits = data if isinstance(data, Splits) else split(data, seed)
-        wanted = _reads(needs(list(named.values())))
+        wanted = with_span_stats(needs(list(named.values())))
         fit, calibrate, threshold = (
             rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold)
         )
@@ -146,7 +146,7 @@ class Monitor:
     @property
     def reads(self) -> FeatureSpec:
         """What is asked of the backbone: what the detectors need and, where they read tokens, what spans need."""
-        return _reads(self.panel.needs)
+        return with_span_stats(self.panel.needs)
 
     def score(self, conversations: Sequence[Conversation]) -> list[Verdict]:
         """A verdict for each conversation, in order."""
@@ -244,10 +244,6 @@ def rows_of(backbone: Backbone, conversations: Sequence[Conversation], wanted: F
             raise InputError(f"row {conversation.id!r}: field unsafe: found no label, wanted true or false")
     unsafe = np.array([conversation.unsafe for conversation in conversations], dtype=bool)
     return Rows(backbone(conversations, wanted), unsafe)
-
-
-def _reads(wanted: FeatureSpec) -> FeatureSpec:
-    return wanted | SPAN_STATS if wanted.tokens else wanted
 
 
 def _spans(conversation: Conversation, row: int, features: Features, shift: Shift | None) -> tuple[Span, ...]:

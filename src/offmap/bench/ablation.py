@@ -123,20 +123,10 @@ def _fusion(candidate: Candidate, chosen: Fusion) -> Fusion:
 
 def _all_scores(tried: Sequence[Tried], data: Data, alpha: float, seed: int) -> Scores:
     """The guard alone under the name that gains are measured against, the others numbered."""
-    guard, rows = Candidate("alone", GUARD, (GUARD,)), data.suite.test
+    guard = Candidate("alone", GUARD, (GUARD,))
     names = [GUARD if one.candidate == guard else str(at) for at, one in enumerate(tried)]
-    return Scores(
-        run=Run(data.suite.name),
-        ids=tuple(row.id for row in rows),
-        domain=tuple(row.domain for row in rows),
-        kind=tuple(row.kind for row in rows),
-        pair=tuple(row.pair for row in rows),
-        unsafe=data.test.unsafe,
-        monitors=tuple(MonitorScores(name, one.scores, one.threshold) for name, one in zip(names, tried, strict=True)),
-        in_distribution=data.suite.in_distribution,
-        alpha=alpha,
-        seed=seed,
-    )
+    monitors = (MonitorScores(name, one.scores, one.threshold) for name, one in zip(names, tried, strict=True))
+    return Scores.of_rows(Run(data.suite.name), data.suite.test, monitors, data.suite.in_distribution, alpha, seed)
 
 
 def _measure(scores: Scores, resamples: int, progress: Callable[[int], None]) -> Iterator[MonitorResult]:

@@ -20,9 +20,9 @@ from offmap.bench.metrics import mean, recall, threshold_at
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
 from offmap.calibration import suspicion
 from offmap.choosing import choose_fusion
-from offmap.defaults import default_detectors, gives_tokens
+from offmap.defaults import default_detectors, served
 from offmap.detectors import Detector, Mahalanobis, Perplexity
-from offmap.evidence import SPAN_STATS
+from offmap.evidence import with_span_stats
 from offmap.features import FloatArray
 from offmap.fusion import FittedLambdaRule, LambdaRule
 from offmap.members import Member, Rows, fit_members, needs
@@ -97,7 +97,7 @@ def run(
     """
     clock = Clock()
     with clock.step("features"):
-        detectors = default_detectors(backbone) | published(backbone)
+        detectors = default_detectors(backbone) | served(PUBLISHED, backbone)
         data = _read(suite, backbone, detectors, seed)
     with clock.step("detectors"):
         members = fit_members(detectors, data.fit, data.calibrate)
@@ -121,20 +121,13 @@ def run(
         splits=counts,
         timings=clock.seconds,
     )
-    return Outcome(_scores(record, data, monitors, alpha, seed), Monitor(backbone, panel))
-
-
-def published(backbone: Backbone) -> dict[str, Detector]:
-    """``PUBLISHED``, as far as the backbone gives what they read."""
-    reads_tokens = gives_tokens(backbone)
-    return {name: found for name, found in PUBLISHED.items() if reads_tokens or not found.needs().tokens}
+    scores = Scores.of_rows(record, suite.test, monitors, suite.in_distribution, alpha, seed)
+    return Outcome(scores, Monitor(backbone, panel))
 
 
 def _read(suite: Suite, backbone: Backbone, detectors: Mapping[str, Detector], seed: int) -> Data:
     splits = split(suite.train, seed)
-    wanted = needs(list(detectors.values()))
-    if wanted.tokens:
-        wanted |= SPAN_STATS
+    wanted = with_span_stats(needs(list(detectors.values())))
     fit, calibrate, threshold, test = (
         rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold, suite.test)
     )
@@ -219,19 +212,3 @@ def _recall_ood(monitor: MonitorScores, data: Data, alpha: float) -> float:
     familiar = np.isin(groups, data.suite.in_distribution)
     threshold = threshold_at(monitor.scores[familiar & ~unsafe], alpha)
     return mean([recall(monitor.scores[unsafe & (groups == name)], threshold) for name in data.suite.failures])
-
-
-def _scores(record: Run, data: Data, monitors: list[MonitorScores], alpha: float, seed: int) -> Scores:
-    rows = data.suite.test
-    return Scores(
-        run=record,
-        ids=tuple(row.id for row in rows),
-        domain=tuple(row.domain for row in rows),
-        kind=tuple(row.kind for row in rows),
-        pair=tuple(row.pair for row in rows),
-        unsafe=data.test.unsafe,
-        monitors=tuple(monitors),
-        in_distribution=data.suite.in_distribution,
-        alpha=alpha,
-        seed=seed,
-    )

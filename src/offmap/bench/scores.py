@@ -5,7 +5,7 @@ Knows nothing of conversations, models or how a score came about.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap.atomic import whole_file
+from offmap.conversation import Conversation
 from offmap.features import FloatArray
 
 BoolArray = NDArray[np.bool_]
@@ -104,6 +105,30 @@ class Scores:
             raise ValueError(f"monitors share a name: {[monitor.name for monitor in self.monitors]}")
         for monitor in self.monitors:
             self._check(monitor)
+
+    @classmethod
+    def of_rows(
+        cls,
+        run: Run,
+        rows: Sequence[Conversation],
+        monitors: Iterable[MonitorScores],
+        in_distribution: tuple[str, ...],
+        alpha: float = 0.01,
+        seed: int = 0,
+    ) -> Scores:
+        """The columns of labelled conversations."""
+        return cls(
+            run=run,
+            ids=tuple(row.id for row in rows),
+            domain=tuple(row.domain for row in rows),
+            kind=tuple(row.kind for row in rows),
+            pair=tuple(row.pair for row in rows),
+            unsafe=np.array([row.unsafe for row in rows], dtype=bool),
+            monitors=tuple(monitors),
+            in_distribution=in_distribution,
+            alpha=alpha,
+            seed=seed,
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -62,9 +62,10 @@ class LexicalGuard:
         parts = (require_rows(safe, 2, "safe"), require_rows(unsafe, 2, "unsafe"))
         signs = np.repeat([-1.0, 1.0], [len(part) for part in parts])
         counts = self._counts(Features.concat(parts))
-        used = np.flatnonzero(np.diff(counts.tocsc().indptr))
+        held_by = np.diff(counts.tocsc().indptr)
+        used = np.flatnonzero(held_by)
         idf = np.zeros(BUCKETS)
-        idf[used] = np.log((1 + len(signs)) / (1 + np.diff(counts.tocsc().indptr)[used])) + 1
+        idf[used] = np.log((1 + len(signs)) / (1 + held_by[used])) + 1
         rows = _unit(counts, idf)[:, used]
         strength = self._choose(rows, signs)
         weights, intercept = _solve(rows, signs, _balanced(signs, np.ones(len(signs))), strength)
