@@ -1,6 +1,6 @@
 """Make pocket: train its tokenizer and its weights, resumably, on one CPU thread or a GPU.
 
-    python recipes/pocket/train.py --permissive FILE --work DIR --minutes 60 --decay-minutes 25
+    python recipes/pocket/train.py --permissive FILE --work DIR --steps 1500 --decay-steps 940
 
 Knows nothing of monitors: it turns conversations into a causal LM in Hugging Face format. README.md beside this
 file says what it was run with and what came out.
@@ -32,7 +32,9 @@ from offmap.rendering import Renderer
 
 MARKS = ["<|bos|>", "<|end|>", *(f"<|{role}|>" for role in ROLES)]
 VOCABULARY, CONTEXT, BATCH_TOKENS = 6144, 1024, 4096
-SHAPE = {"hidden_size": 192, "intermediate_size": 544, "num_hidden_layers": 6, "num_attention_heads": 6}
+SHAPES = {"64x3": (176, 2, 1), "128x4": (352, 4, 2), "192x6": (544, 6, 2), "320x8": (896, 10, 2)}
+"""Width x layers -> width of the feed-forward part, attention heads, key-value heads."""
+POCKET = "192x6"
 
 
 def train_tokenizer(conversations: list[Conversation], path: Path) -> Tokenizer:
@@ -80,11 +82,15 @@ def _pad(rows: list[np.ndarray]) -> torch.Tensor:
     return out
 
 
-def new_model() -> LlamaForCausalLM:
+def new_model(shape: str) -> LlamaForCausalLM:
     """A fresh Llama-shaped model with tied embeddings and grouped keys and values."""
+    torch.manual_seed(0)
+    inner, heads, pairs = SHAPES[shape]
+    width, layers = map(int, shape.split("x"))
     config = LlamaConfig(
-        vocab_size=VOCABULARY, num_key_value_heads=2, max_position_embeddings=CONTEXT, tie_word_embeddings=True,
-        bos_token_id=0, eos_token_id=1, pad_token_id=1, **SHAPE,
+        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=pairs, max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
     return LlamaForCausalLM(config)
 
@@ -129,8 +135,8 @@ def perplexity(model: LlamaForCausalLM, rows: list[np.ndarray]) -> float:
     return math.exp(total / count)
 
 
-def train(model: LlamaForCausalLM, stages: list[tuple[str, list[np.ndarray], float]], work: Path, rate: float) -> None:
-    """Run the stages by the clock; the rate is flat until the last one, which brings it down to zero."""
+def train(model: LlamaForCausalLM, stages: list[tuple[str, list[np.ndarray], int]], work: Path, rate: float) -> None:
+    """Run the stages by the step; the rate is flat until the last one, which brings it down to zero."""
     state = work / "state.pt"
     clock = {"step": 0, "spent": 0.0}
     tools = optimizers(model)
@@ -141,12 +147,12 @@ def train(model: LlamaForCausalLM, stages: list[tuple[str, list[np.ndarray], flo
         for tool, kept in zip(tools, saved["tools"], strict=True):
             tool.load_state_dict(kept)
         clock = saved["clock"]
-    ends = list(itertools.accumulate(seconds for *_, seconds in stages))
+    ends = list(itertools.accumulate(steps for *_, steps in stages))
     feeds = [batches(rows, seed=clock["step"] + i) for i, (_, rows, _) in enumerate(stages)]
-    while clock["spent"] < ends[-1]:
+    while clock["step"] < ends[-1]:
         started = time.perf_counter()
-        stage = bisect.bisect_right(ends, clock["spent"])
-        left = (ends[-1] - clock["spent"]) / stages[-1][2] if stage == len(stages) - 1 else 1.0
+        stage = bisect.bisect_right(ends, clock["step"])
+        left = (ends[-1] - clock["step"]) / stages[-1][2] if stage == len(stages) - 1 else 1.0
         warm = min(1.0, (clock["step"] + 1) / 50)
         for tool, highest in zip(tools, base, strict=True):
             tool.param_groups[0]["lr"] = highest * warm * max(left, 0.02)
@@ -176,10 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--permissive", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60, help="on permissive text, at a flat rate")
-    parser.add_argument(
-        "--decay-minutes", type=float, default=25, help="on permissive and generated text, down to zero"
-    )
+    parser.add_argument("--shape", choices=SHAPES, default=POCKET, help="width x layers")
+    parser.add_argument("--steps", type=int, default=1500, help="on permissive text, at a flat rate")
+    parser.add_argument("--decay-steps", type=int, default=940, help="on permissive and generated text, down to zero")
     parser.add_argument("--generated", type=int, default=0, help="generated conversations a domain in the last stage")
     parser.add_argument("--norms", type=int, default=0, help="situations of a failure told well, in the last stage")
     parser.add_argument("--start", type=Path, help="a model to go on from, without the first stage")
@@ -194,11 +199,11 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(path)) if path.exists() else train_tokenizer(documents, path)
     rows = encode([c for c in documents if not held_out(c)], tokenizer)
     print(f"{len(rows)} documents, {sum(map(len, rows))} tokens", flush=True)
-    stages = [] if args.start else [("base", rows, args.minutes * 60)]
-    if args.decay_minutes:
+    stages = [] if args.start else [("base", rows, args.steps)]
+    if args.decay_steps:
         told = generated(args.generated) + norms(args.norms)
-        stages.append(("decay", rows + encode(told, tokenizer), args.decay_minutes * 60))
-    model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32) if args.start else new_model()
+        stages.append(("decay", rows + encode(told, tokenizer), args.decay_steps))
+    model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32) if args.start else new_model(args.shape)
     train(model.to("cuda" if torch.cuda.is_available() else "cpu"), stages, args.work, args.rate)
     report = {
         "parameters": sum(p.numel() for p in model.parameters()),
