@@ -12,7 +12,7 @@ FLOORS = {
     1: "conversation rendering chat_template features linalg registry artifacts splits errors atomic synthetic",
     2: "backbones detectors calibration conditioning weighting drift fusion testing feature_store",
     3: "combination members made_up choosing trials panel monitor evidence shift bundle defaults",
-    4: "suites judges",
+    4: "suites judges train",
     5: "bench",
     7: "cli __main__",
 }

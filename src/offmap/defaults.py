@@ -5,13 +5,13 @@ Knows nothing of how a detector works.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from offmap.backbones.base import Backbone
-from offmap.backbones.guard_families import CLASSIFIER
+from offmap.backbones.guard_heads import GUARD, trained_on
+from offmap.backbones.joined import gives_tokens as gives_tokens
 from offmap.backbones.joined import scalars_of
-from offmap.backbones.source import BackboneSource
-from offmap.detectors import Detector, Scalar
+from offmap.detectors import Detector, GuardEnsemble, Scalar
 from offmap.monitor import DEFAULT_DETECTORS
 
 PUBLISHED_GUARD = "published guard"
@@ -21,21 +21,24 @@ PUBLISHED_GUARD = "published guard"
 def default_detectors(backbone: Backbone) -> dict[str, Detector]:
     """``DEFAULT_DETECTORS``, as far as the backbone gives what they read.
 
-    A published guard's own score stands beside the guard probe and does not replace it: one knows what its makers
-    called unsafe, the other what these training rows do. Their p-values fuse into one answer.
+    The heads of a guard that offmap trained take the place of the guard probe: they have learned from the same rows,
+    and the most suspicious of several is heard. A published guard's own score stands beside the probe and does not
+    replace it: one knows what its makers called unsafe, the other what these training rows do. Their p-values fuse
+    into one answer.
     """
-    return served(DEFAULT_DETECTORS, backbone) | (
-        {PUBLISHED_GUARD: Scalar()} if Scalar().name in scalars_of(backbone) else {}
-    )
+    usual, given = served(DEFAULT_DETECTORS, backbone), scalars_of(backbone)
+    if len(trained_on(backbone)):
+        return usual | {GUARD: guard_of(given)}
+    return usual | ({PUBLISHED_GUARD: Scalar()} if GUARD in given else {})
+
+
+def guard_of(scalars: Collection[str]) -> Detector:
+    """The detector that hears a trained guard: its one head, or the most suspicious of several."""
+    several = tuple(sorted(name for name in scalars if name.startswith(f"{GUARD} ")))
+    return GuardEnsemble("pessimistic", several) if several else Scalar(GUARD)
 
 
 def served(detectors: Mapping[str, Detector], backbone: Backbone) -> dict[str, Detector]:
     """Those that need no token statistics, and the others where the backbone gives these."""
     reads_tokens = gives_tokens(backbone)
     return {name: found for name, found in detectors.items() if reads_tokens or not found.needs().tokens}
-
-
-def gives_tokens(backbone: Backbone) -> bool:
-    """Whether the backbone gives token statistics: a classifier, which has no LM head, does not."""
-    source = getattr(backbone, "source", None)
-    return not (isinstance(source, BackboneSource) and source.guard == CLASSIFIER)

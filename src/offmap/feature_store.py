@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from offmap.atomic import write_whole
 from offmap.backbones.base import Backbone
-from offmap.conversation import Conversation
+from offmap.backbones.guard_heads import trained_on
+from offmap.conversation import Conversation, content_key
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, HiddenKey, Pool, TokenColumns, TokenStat
 
@@ -65,6 +65,11 @@ class Cached:
         return frozenset(getattr(self.backbone, "scalars", ()))
 
     @property
+    def trained_on(self) -> NDArray[np.uint64]:
+        """Hashes of what the backbone was trained on."""
+        return trained_on(self.backbone)
+
+    @property
     def source(self) -> object:
         """Where the backbone comes from, or None if it does not say."""
         return getattr(self.backbone, "source", None)
@@ -79,7 +84,7 @@ class Cached:
             return self.backbone(batch, spec)
         place = self.root / _digest(f"{FORMAT}\n{self.fingerprint}\n{spec.canonical()}")
         _prepare(place)
-        keys = [_content_key(conversation) for conversation in batch]
+        keys = [content_key(conversation) for conversation in batch]
         parts, found = _read_all(place, set(keys), spec)
         missing = {key: c for key, c in zip(keys, batch, strict=True) if key not in found}
         if self.progress:
@@ -105,11 +110,6 @@ def _prepare(place: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - partial.stat().st_mtime > DAY:
                 partial.unlink()
-
-
-def _content_key(conversation: Conversation) -> str:
-    """What a backbone may read of a conversation: neither its id nor its labels."""
-    return hashlib.sha256(msgspec.json.encode((conversation.messages, conversation.tools))).hexdigest()[:32]
 
 
 def _digest(text: str) -> str:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from offmap.backbones.base import Backbone
+from offmap.backbones.guard_heads import require_unseen
 from offmap.choosing import choose_fusion
 from offmap.conversation import Conversation
 from offmap.detectors import (
@@ -127,10 +128,12 @@ class Monitor:
             seed: of the deal into splits.
 
         Raises:
-            InputError: a row without a label, or too few rows for a detector, a split or the confidence asked for.
+            InputError: a row without a label, too few rows for a detector, a split or the confidence asked for, or
+                rows to calibrate on that the backbone was trained on.
         """
         named = name_detectors(detectors)
         splits = data if isinstance(data, Splits) else split(data, seed)
+        require_unseen(backbone, {"calibrate": splits.calibrate, "threshold": splits.threshold})
         wanted = with_span_stats(needs(list(named.values())))
         fit, calibrate, threshold = (
             rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold)

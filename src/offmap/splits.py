@@ -54,13 +54,21 @@ def _groups(names: Sequence[Sequence[str]]) -> list[str]:
     return [root(each[0]) for each in names]
 
 
-def _names(row: Conversation) -> list[str]:
-    """What a row may share with others: its opening (or else its id) and its pair."""
+def opening(row: Conversation) -> str:
+    """What the user says first: whole turns until they come to ``OPENING`` characters; "" if the user says nothing."""
     said = ""
     for message in row.messages:
         if message.role == "user" and len(said) < OPENING:
             said = f"{said}\n{message.text}".strip()
-    return [f"opening {said}" if said else f"id {row.id}", *([f"pair {row.pair}"] if row.pair else [])]
+    return said
+
+
+def _names(row: Conversation) -> list[str]:
+    """What a row may share with others: its opening, also but for case and white space, or else its id; its pair."""
+    said = opening(row)
+    alike = " ".join(said.casefold().split())
+    named = [f"opening {said}", f"similar {alike}"] if said else [f"id {row.id}"]
+    return [*named, f"pair {row.pair}"] if row.pair else named
 
 
 def _unit(text: str) -> float:

@@ -390,6 +390,9 @@ def test_many_labels_and_lone_outputs(tmp_path):
     assert score == pytest.approx(logits[2], abs=1e-4)
     score, logits = both("one", labels=("unsafe",))
     assert score == pytest.approx(logits[0], abs=1e-4)
+    flag = classifier(tmp_path / "flag", labels=("safe",), problem_type="multi_label_classification")
+    high, low = (load(flag, "classifier", unsafe_label=f"{told}safe")(TALKS, SCORE) for told in ("", "not "))
+    np.testing.assert_allclose(high.scalars["guard"], -low.scalars["guard"])
 
 
 @pytest.mark.parametrize(
@@ -414,6 +417,16 @@ def test_orientation_is_read_from_the_labels(names, told, unsafe):
 def test_labels_that_do_not_say_are_refused(names):
     with pytest.raises(InputError, match="do not say which one is unsafe"):
         orientation(dict(enumerate(names)), None)
+
+
+def test_a_lone_output_may_speak_of_safety():
+    assert orientation({0: "LABEL_0"}, "LABEL_0") == ([0], [])
+    assert orientation({0: "LABEL_0"}, "not LABEL_0") == ([], [0])
+    assert orientation({0: "safe"}, "not safe") == ([], [0])
+    with pytest.raises(InputError, match="or 'not LABEL_0' where a high output means safe, is wanted"):
+        orientation({0: "LABEL_0"}, None)
+    with pytest.raises(InputError, match="unsafe_label 'not a': the classifier's labels are"):
+        orientation({0: "a", 1: "b"}, "not a")
 
 
 def test_a_policy_is_told_by_the_argument_that_the_template_knows():

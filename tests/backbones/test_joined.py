@@ -1,10 +1,11 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from offmap.backbones import Backbone
-from offmap.backbones.joined import Joined
+from offmap.backbones.joined import Joined, gives_tokens
+from offmap.backbones.source import BackboneSource
 from offmap.conversation import Conversation, Message, Tool
 from offmap.errors import InputError
 from offmap.feature_store import Cached
@@ -57,9 +58,28 @@ class Reader:
         )
 
 
+class Classifier(Reader):
+    """Gives hidden states and the scalar "guard", no tokens; leaves out ``cut`` of them."""
+
+    fingerprint, scalars = "classifier", frozenset({"guard"})
+
+    def __init__(self, source=None, cut=0):
+        super().__init__()
+        self.source, self.cut = source or BackboneSource("x", guard="classifier"), cut
+
+    def __call__(self, batch, spec):
+        assert not spec.tokens
+        found = super().__call__(batch, spec)
+        lengths, dropped = found.n_tokens - self.cut, found.n_dropped + self.cut
+        scalars = {name: lengths.astype(np.float64) for name in spec.scalars}
+        return replace(found, scalars=scalars, n_tokens=lengths, n_dropped=dropped)
+
+
 @dataclass
 class Grader(Reader):
     """Gives ``factors``: name -> how many times the length; no tokens."""
+
+    gives_tokens = False
 
     factors: dict
     turned: bool = False
@@ -122,6 +142,46 @@ def test_identity_names_all_and_the_source_is_the_first_s():
     assert len(prints) == 5
     assert all(part.fingerprint in Joined((reader, a, b)).fingerprint for part in (reader, a, b))
     assert Joined((reader, a)).source == "where it is from"
+
+
+def test_tokens_come_from_the_first_that_gives_any():
+    guard, grader, lm, other = Classifier(), Grader({"a": 2.0}), Reader(), Reader()
+    joined = Joined((guard, grader, lm, other))
+    assert [gives_tokens(each) for each in (guard, grader, lm, joined, Joined((guard, grader)))] == [
+        False, False, True, True, False,
+    ]  # fmt: skip
+    spec = FeatureSpec(HIDDEN, TOKENS, frozenset({"guard", "a"}))
+    x = joined(BATCH, spec)
+    assert guard.asked == [FeatureSpec(HIDDEN, scalars=frozenset({"guard"}))]
+    assert (grader.asked, lm.asked, other.asked) == (
+        [FeatureSpec(scalars=frozenset("a"))],
+        [FeatureSpec(tokens=TOKENS)],
+        [],
+    )
+    alone = Reader()(BATCH, spec)
+    assert np.array_equal(x.tokens.offsets, alone.tokens.offsets)
+    assert np.array_equal(x.tokens.stats[TokenStat.LOGPROB], alone.tokens.stats[TokenStat.LOGPROB])
+    assert x.scalars["guard"].tolist() == [length(c) for c in BATCH]
+    check_backbone(joined, BATCH, spec)
+    joined(BATCH, FeatureSpec(HIDDEN))
+    assert lm.asked[-1] != FeatureSpec(HIDDEN)
+
+
+def test_the_source_of_two_models_opens_both():
+    guard, lm = Classifier(), Reader()
+    lm.source = BackboneSource("y")
+    pair = Joined((guard, lm))
+    assert pair.source == BackboneSource("x", guard="classifier", lm=BackboneSource("y"))
+    assert Joined((pair, Grader({"a": 2.0}))).source == pair.source
+    assert Joined((lm, guard)).source == lm.source
+    assert Joined((guard, Grader({"a": 2.0}))).source == guard.source
+
+
+def test_tokens_of_a_model_that_read_otherwise_are_refused():
+    joined = Joined((Classifier(cut=2), Reader()))
+    joined(BATCH, FeatureSpec(HIDDEN))
+    with pytest.raises(InputError, match=r"'short'.* \(3 tokens and left out 2, 5 tokens and left out 0\)"):
+        joined(BATCH, FeatureSpec(HIDDEN, TOKENS))
 
 
 def test_what_cannot_be_joined_is_told():

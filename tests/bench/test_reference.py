@@ -8,12 +8,14 @@ import json
 import msgspec
 import numpy as np
 import pytest
+from scipy.special import expit
 
 import offmap.bench.reference as reference
 from offmap.backbones import BackboneSource
+from offmap.backbones.joined import Joined
 from offmap.bench.mood_files import read_scores, side_by_side, write_scores
 from offmap.bench.published import analyse, leaderboard
-from offmap.bench.reference import ENSEMBLE, run_reference
+from offmap.bench.reference import ENSEMBLE, notes, run_reference
 from offmap.conversation import Conversation, Message, ToolCall
 from offmap.conversation.formats import parse_row
 from offmap.detectors import GuardProbe
@@ -176,18 +178,74 @@ def test_a_judge_joins_and_rows_without_its_score_leave_every_number():
     assert leaderboard(names, table, domain, unsafe, KNOWN)[-1] == result.monitors[-1].entry
 
 
-def test_a_published_guard_stands_alone_and_a_classifier_has_no_perplexity():
-    found = by_name(run_reference(SUITE, MadeUp({"guard"}, BackboneSource("x", guard="classifier"))))
-    assert list(found) == [
-        "guard",
-        "mahalanobis",
-        "ensemble-min",
-        "ensemble-pessimistic",
-        "published-guard",
-        "guard + mahalanobis",
+def said(*names):
+    scalars = MadeUp(names)(SUITE.test, FeatureSpec(scalars=frozenset(names))).scalars
+    return np.column_stack([scalars[name] for name in names])
+
+
+def test_a_fine_tuned_classifier_is_the_guard_and_has_no_perplexity():
+    backbone = MadeUp({"guard"}, BackboneSource("x", guard="classifier"))
+    found = by_name(run_reference(SUITE, backbone, seed=3))
+    alone = ["guard", "mahalanobis", "ensemble-min", "ensemble-pessimistic"]
+    assert list(found) == [*alone, "guard + mahalanobis"]
+    np.testing.assert_array_equal(found["guard"].scores, said("guard")[:, 0])
+    assert "linear head on pooled states of one pass" not in "".join(notes(backbone))
+    assert "the five are linear heads" in "".join(notes(backbone))
+
+
+def test_a_second_model_gives_a_classifier_perplexity():
+    guard, lm = MadeUp({"guard"}, BackboneSource("x", guard="classifier")), MadeUp((), BackboneSource("y"))
+    found, alone = by_name(run_reference(SUITE, Joined((guard, lm)))), by_name(run_reference(SUITE, lm))
+    np.testing.assert_array_equal(found["perplexity"].scores, alone["perplexity"].scores)
+    assert list(found)[-1] == "guard + mahalanobis + perplexity"
+    assert [spec.tokens for _, spec in guard.asked] == [frozenset()] * 2
+    assert [spec.tokens for _, spec in lm.asked[:1]] == [frozenset({TokenStat.LOGPROB})]
+    assert "perplexity is that of the same model" in notes(lm)
+    assert "perplexity is that of the same model" not in notes(Joined((guard, lm)))
+
+
+def test_a_probability_weighs_otherwise_and_ranks_alike():
+    backbone = MadeUp({"guard"}, BackboneSource("x", guard="classifier"))
+    logit, found = (by_name(run_reference(SUITE, backbone, probability=each)) for each in (False, True))
+    np.testing.assert_allclose(found["guard"].scores, expit(logit["guard"].scores))
+    areas = [
+        {name: group.auroc for name, group in each["guard"].entry.analysis.groups.items()} for each in (logit, found)
     ]
-    verdicts = MadeUp({"guard"})(SUITE.test, FeatureSpec(scalars=frozenset({"guard"}))).scalars["guard"]
-    np.testing.assert_array_equal(found["published-guard"].scores, verdicts)
+    assert areas[0] == areas[1]
+    assert not np.allclose(found["guard + mahalanobis"].scores, logit["guard + mahalanobis"].scores)
+    probe = MadeUp()
+    plain, told = (by_name(run_reference(SUITE, probe, probability=each)) for each in (False, True))
+    np.testing.assert_array_equal(plain["guard"].scores, told["guard"].scores)
+
+
+def test_a_generative_guard_stands_alone_beside_the_probe(result):
+    backbone = MadeUp({"guard"}, BackboneSource("x", guard="llama-guard"))
+    found = by_name(run_reference(SUITE, backbone, seed=3))
+    np.testing.assert_array_equal(found["guard"].scores, by_name(result)["guard"].scores)
+    np.testing.assert_array_equal(found["published-guard"].scores, said("guard")[:, 0])
+    assert "the guard is a linear head on pooled states of one pass over a model that is not fine-tuned" in notes(
+        backbone
+    )
+
+
+def test_five_guards_of_the_backbone_s_own_are_the_ensemble():
+    backbone = MadeUp(ENSEMBLE)
+    found = by_name(run_reference(SUITE, backbone))
+    five = said(*ENSEMBLE)
+    np.testing.assert_array_equal(found["guard"].scores, five[:, 0])
+    np.testing.assert_array_equal(found["ensemble-min"].scores, five.min(axis=1))
+    np.testing.assert_array_equal(found["ensemble-pessimistic"].scores, five.max(axis=1))
+    (_, train), (_, test) = backbone.asked
+    assert train == FeatureSpec(frozenset({(-1, Pool.LAST)}))
+    assert test.scalars == set(ENSEMBLE)
+    assert "linear head" not in "".join(notes(backbone))
+
+
+def test_what_is_not_as_published_is_told_of_transcripts_too():
+    plain, told = (notes(MadeUp((), BackboneSource("x", transcript=each))) for each in (False, True))
+    assert set(plain) - set(told) == {
+        "conversations are written as the model's tokenizer asks, not as transcripts",
+    }
 
 
 def test_the_seed_draws_the_bootstraps_and_nothing_else(result):

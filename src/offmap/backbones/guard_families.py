@@ -107,13 +107,16 @@ def template_arguments(guard: str, template: str, policy: str | None) -> dict[st
 def orientation(labels: Mapping[int, str], unsafe_label: str | None) -> tuple[list[int], list[int]]:
     """The outputs of a classifier that mean unsafe, and the others.
 
-    With ``unsafe_label`` it is that label against all others. Without, the labels must say: each is a known word (safe,
-    benign, unsafe, harmful, ...), or there are two and one is.
+    With ``unsafe_label`` it is that label against all others; of a lone output X that is high where a conversation is
+    safe, as the published guards of MOOD may be, it is "not X". Without, the labels must say: each is a known word
+    (safe, benign, unsafe, harmful, ...), or there are two and one is.
 
     Raises:
         InputError: the label is not there, or the labels do not say which is unsafe.
     """
     names = [labels[i] for i in sorted(labels)]
+    if len(names) == 1 and unsafe_label == f"not {names[0]}":
+        return [], [0]
     if unsafe_label is not None and unsafe_label not in names:
         raise InputError(f"unsafe_label {unsafe_label!r}: the classifier's labels are {names}")
     unsafe = _which_are_unsafe(names) if unsafe_label is None else [name == unsafe_label for name in names]
@@ -127,7 +130,8 @@ def _which_are_unsafe(names: list[str]) -> list[bool]:
     if len(names) == 2 and len(known) == 1:
         known = [not known[0] if meaning is None else meaning for meaning in said]
     if len(known) < len(names) or not any(known) or (len(names) > 1 and all(known)):
-        raise InputError(f"labels {names} do not say which one is unsafe; unsafe_label= one of them is wanted")
+        denied = f", or 'not {names[0]}' where a high output means safe," if len(names) == 1 else ""
+        raise InputError(f"labels {names} do not say which one is unsafe; unsafe_label= one of them{denied} is wanted")
     return known
 
 

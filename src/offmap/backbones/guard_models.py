@@ -50,7 +50,8 @@ class Guard:
     def score(self, hidden: torch.Tensor) -> FloatArray:
         """Of each row log P(unsafe) - log P(safe); higher is more unsafe.
 
-        A log-sum-exp over the outputs of each side; the others cancel. A lone output is its own log-odds.
+        A log-sum-exp over the outputs of each side; the others cancel. A lone output is its own log-odds, of unsafe
+        or of safe.
 
         Args:
             hidden: (n, d) last hidden states at the verdict position.
@@ -60,8 +61,9 @@ class Guard:
         """
         with torch.autocast(hidden.device.type, enabled=False):
             logits = self.head.logits(hidden.float()).cpu().double()
-        unsafe, safe = logits[:, : self.n_unsafe].logsumexp(1), logits[:, self.n_unsafe :]
-        score: FloatArray = (unsafe - safe.logsumexp(1) if safe.shape[1] else unsafe).numpy()
+        sides = ((1, logits[:, : self.n_unsafe]), (-1, logits[:, self.n_unsafe :]))
+        said = [sign * side.logsumexp(1) for sign, side in sides if side.shape[1]]
+        score: FloatArray = torch.stack(said).sum(0).numpy()
         return score
 
 
@@ -91,7 +93,7 @@ def _classifier(loaded: Loaded, source: BackboneSource, limit: int | None, head:
     _refuse("policy", source.policy, CLASSIFIER)
     config = loaded.model.config
     unsafe, safe = orientation(config.id2label, source.unsafe_label)
-    if config.problem_type == "multi_label_classification":
+    if config.problem_type == "multi_label_classification" and unsafe:
         safe = []
     name = f"{CLASSIFIER} unsafe={unsafe} safe={safe}"
     padding = config.get_text_config().pad_token_id

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from offmap.backbones.adapters import TOKENIZER, Adapter, merge, read_adapter
 from offmap.backbones.guard_families import CLASSIFIER, guard_name
+from offmap.backbones.identity import identity
 from offmap.backbones.source import BackboneSource, model_path
+from offmap.backbones.transcript import transcript_template
 from offmap.errors import InputError
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_WEIGHTS = ("*.safetensors", "*config.json")
-_TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+_FILES = ("*.safetensors", "*config.json", *TOKENIZER)
+_TASK = {CLASSIFIER: "SEQ_CLS"}
+_CAUSAL = "CAUSAL_LM"
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,8 @@ class Loaded:
         tokenizer: its tokenizer.
         dtype: the precision of matrix products.
         positions: the most tokens that the model can read, or None.
-        identity: what the weights are: the hash of a directory's files, or a name on the hub and its commit.
+        identity: what the weights are: the hash of a directory's files, or a name on the hub and its commit; so too of
+            an adapter.
         guard: the family of a published guard, or None.
     """
 
@@ -64,21 +55,27 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
     """
     from transformers import AutoTokenizer
 
-    model, adapter, place = model_path(source.model), source.adapter, _device(device)
-    identity = _identity(model, source.revision, adapter)
+    model, place = model_path(source.model), _device(device)
+    adapter = _adapter(source)
+    named = " + ".join([identity("model", model, source.revision, _FILES), *([adapter.identity] if adapter else [])])
     kept = _dtype(source.dtype, place)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(model, **options)
-            guard = _guard(source, model, options)
+            beside = adapter.directory if adapter and adapter.has_tokenizer else None
+            tokenizer: Any = AutoTokenizer.from_pretrained(beside or model, **({} if beside else options))
+            guard = _guard(source, model, adapter, options)
+            if source.transcript:
+                tokenizer.chat_template = transcript_template(tokenizer)
             stored = torch.float32 if adapter or kept == torch.float32 else "auto"
-            lm: Any = _weights(model, guard, dtype=stored, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            lm: Any = _weights(model, guard, adapter, dtype=stored, **options)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             kind = "classifier" if source.guard == CLASSIFIER else "causal LM"
             raise InputError(f"model {model!r}: cannot be loaded as a {kind}: {error}") from error
         if adapter:
-            lm = _merged(lm, adapter)
+            lm = merge(lm, adapter)
+    if len(tokenizer) > lm.get_input_embeddings().num_embeddings:
+        raise InputError(f"model {model!r}: no embeddings for all of the {len(tokenizer)} tokens of its tokenizer")
     lm.eval().requires_grad_(False)
     decoder = lm.get_decoder()
     decoder = getattr(lm, "model", lm) if decoder is lm else decoder
@@ -91,84 +88,79 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
         raise InputError(f"model {model!r}: no list of {config.num_hidden_layers} decoder layers in it")
     _cast(decoder, kept)
     positions = getattr(config, "max_position_embeddings", None)
-    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, identity, guard)
+    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, named, guard)
 
 
-def _guard(source: BackboneSource, model: str, options: dict[str, Any]) -> str | None:
-    """The family of the guard that is asked for."""
+def n_labels(source: BackboneSource) -> int:
+    """How many outputs a classifier has: those of its adapter's head, else of its own. No weights are read.
+
+    Raises:
+        InputError: as ``load_model``, of the adapter.
+    """
     from transformers import AutoConfig
 
-    if source.guard is None:
+    adapter = _adapter(source)
+    if adapter and adapter.n_labels:
+        return adapter.n_labels
+    return int(AutoConfig.from_pretrained(model_path(source.model), revision=source.revision).num_labels)
+
+
+def _adapter(source: BackboneSource) -> Adapter | None:
+    if source.adapter is not None:
+        return read_adapter(source.adapter, source.adapter_revision)
+    if source.adapter_revision is not None:
+        raise InputError(f"adapter_revision {source.adapter_revision!r}: found no adapter, wanted adapter= its name")
+    return None
+
+
+def _guard(source: BackboneSource, model: str, adapter: Adapter | None, options: dict[str, Any]) -> str | None:
+    """The family of the guard that is asked for."""
+    guard = None if source.guard is None else _family(source.guard, source.model, model, adapter, options)
+    if guard is None:
         wrong = next((name for name in ("policy", "unsafe_label") if getattr(source, name) is not None), None)
         if wrong:
             raise InputError(f"{wrong} {getattr(source, wrong)!r}: for guards; guard= its family is wanted")
-        return None
-    known = AutoConfig.from_pretrained(model, **options).architectures if source.guard == "auto" else []
-    return guard_name(source.guard, source.model, known or [])
+    if source.transcript and guard not in (None, CLASSIFIER):
+        raise InputError(f"transcript: guard {guard!r} asks its question by its chat template")
+    wanted = _TASK.get(guard or "", _CAUSAL)
+    if adapter and adapter.task not in (None, wanted):
+        cure = f"guard={CLASSIFIER!r}" if adapter.task == _TASK[CLASSIFIER] else wanted
+        raise InputError(
+            f"adapter {adapter.name!r}: found task_type {adapter.task} with guard={guard!r}, wanted {cure}"
+        )
+    return guard
 
 
-def _weights(model: str, guard: str | None, **options: Any) -> Any:
-    """The model with every weight read: one that the files lack would be random."""
+def _family(guard: str, name: str, model: str, adapter: Adapter | None, options: dict[str, Any]) -> str:
+    """The family that is named; ``auto`` asks the adapter, then the architecture and the model's name."""
+    from transformers import AutoConfig
+
+    if guard != "auto":
+        return guard_name(guard, name, [])
+    if adapter and adapter.task == _TASK[CLASSIFIER]:
+        return CLASSIFIER
+    return guard_name(guard, name, AutoConfig.from_pretrained(model, **options).architectures or [])
+
+
+def _weights(model: str, guard: str | None, adapter: Adapter | None, **options: Any) -> Any:
+    """The model with every weight read, but those that the adapter brings: one that no file has would be random."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     kind: Any = AutoModelForSequenceClassification if guard == CLASSIFIER else AutoModelForCausalLM
-    lm, found = kind.from_pretrained(model, use_safetensors=True, output_loading_info=True, **options)
-    if found["missing_keys"]:
-        raise ValueError(f"its files lack the weights {sorted(found['missing_keys'])[:3]}")
+    brought = set(adapter.shapes) if adapter else set[str]()
+    if guard == CLASSIFIER and adapter and adapter.n_labels:
+        options["num_labels"] = adapter.n_labels
+    with _quiet(warnings=not brought):
+        lm, found = kind.from_pretrained(model, use_safetensors=True, output_loading_info=True, **options)
+    lacking = sorted(set(found["missing_keys"]) - brought)
+    if lacking:
+        raise ValueError(f"its files lack the weights {lacking[:3]}")
     if guard == CLASSIFIER and not isinstance(getattr(lm, "score", None), torch.nn.Linear):
         raise InputError(
             f"model {model!r}: {type(lm).__name__}: wanted a classifier on a causal LM, one linear layer `score` over "
             "the last token; an encoder sees the tokens ahead, and its states change with the padding"
         )
     return lm
-
-
-def _identity(model: str, revision: str | None, adapter: str | None) -> str:
-    """What names the weights; changes when they do, and not with the place of a directory."""
-    directory = Path(model)
-    if directory.is_dir():
-        name = f"sha256:{_hash(directory, _WEIGHTS + _TOKENIZER)}"
-    elif revision is None:
-        raise InputError(
-            f"model {model!r}: no such directory; a model of the hub needs revision=<commit>, which pins its weights"
-        )
-    elif not _COMMIT.fullmatch(revision):
-        raise InputError(
-            f"model {model!r}: revision: found {revision!r}, wanted a commit of 40 hexadecimal digits "
-            "(branches and tags move)"
-        )
-    else:
-        name = f"{model}@{revision}"
-    if adapter is None:
-        return name
-    if not Path(adapter).is_dir():
-        raise InputError(f"adapter {adapter!r}: no such directory")
-    return f"{name}+{_hash(Path(adapter), _WEIGHTS)}"
-
-
-def _hash(directory: Path, patterns: tuple[str, ...]) -> str:
-    """sha256 over the names and contents of the files that match, 16 digits."""
-    files = sorted({file for pattern in patterns for file in directory.glob(pattern)})
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise InputError(f"{directory}: no .safetensors file; other formats of weights are not read")
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            total.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()[:16]
-
-
-def _merged(model: Any, adapter: str) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise InputError("an adapter needs peft: pip install 'offmap[adapter]'") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            return PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"adapter {adapter!r}: does not fit the model: {error}") from error
 
 
 def _cast(decoder: torch.nn.Module, dtype: torch.dtype) -> None:
@@ -211,15 +203,18 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Transformers draws progress bars; a library has no terminal."""
+def _quiet(*, warnings: bool = True) -> Iterator[None]:
+    """Transformers draws progress bars, and tells of a head that an adapter is about to bring; a library does not."""
     import transformers
 
     logging: Any = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    if not warnings:
+        logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

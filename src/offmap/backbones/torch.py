@@ -22,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from offmap.backbones.guard_families import CLASSIFIER
+from offmap.backbones.guard_heads import GUARD, TrainedGuard, read_guard
 from offmap.backbones.guard_models import classifier_head, open_guard
 from offmap.backbones.loading import Loaded, load_model
 from offmap.backbones.pooling import PooledLayers
-from offmap.backbones.source import BackboneSource
+from offmap.backbones.source import BackboneSource, model_path
 from offmap.backbones.token_stats import Head, head_of, token_stats
 from offmap.conversation import Conversation
 from offmap.errors import InputError
@@ -54,10 +55,20 @@ class TorchBackbone:
     Attributes:
         source: what opens the same backbone again, with the precision and the family of guard that were chosen here.
         fingerprint: names weights, template, length limit and precision.
-        scalars: names of the scores that it gives itself: "guard" of a guard, none of a plain LM.
+        scalars: names of the scores that it gives itself: "guard" of a guard, "guard 1", "guard 2", ... of several
+            trained heads, none of a plain LM.
+        trained_on: (n,) uint64, hashes of the conversations that weights were fitted to, as far as it is known
+            (``guard_heads.content_hashes``).
     """
 
-    def __init__(self, loaded: Loaded, source: BackboneSource, token_budget: int, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        source: BackboneSource,
+        token_budget: int,
+        progress: Progress | None,
+        trained: TrainedGuard | None = None,
+    ) -> None:
         if token_budget < 1:
             raise InputError(f"token_budget {token_budget}: at least 1 is wanted")
         self._decoder, self._blocks, self._dtype = loaded.decoder, loaded.blocks, loaded.dtype
@@ -69,11 +80,15 @@ class TorchBackbone:
         self._speaks = loaded.guard != CLASSIFIER
         self._head = self._prove(loaded.model)
         self._guard = open_guard(loaded, source, limit, self._head) if loaded.guard else None
-        self.scalars = frozenset({"guard"}) if self._guard else frozenset[str]()
+        self._trained = trained
+        self.trained_on = trained.trained_on if trained else np.zeros(0, np.uint64)
+        self.scalars = frozenset({GUARD}) if self._guard else frozenset(trained.names if trained else ())
         self._render = self._guard.render if self._guard else Renderer(loaded.tokenizer, limit)
         self.fingerprint = f"{loaded.identity} template={self._render.fingerprint} dtype={self._dtype}"
         if self._guard:
             self.fingerprint += f" guard={self._guard.name}"
+        if trained:
+            self.fingerprint += f" heads={trained.identity}"
 
     @classmethod
     def load(
@@ -106,8 +121,9 @@ class TorchBackbone:
             InputError: no such model or adapter, no commit as revision, peft missing, a tokenizer or an architecture
                 that cannot be used, a guard that is not of its family or whose verdict or labels cannot be read.
         """
-        loaded = load_model(source, device)
-        return cls(loaded, source, token_budget, progress)
+        trained = None if source.guard else read_guard(model_path(source.model))
+        loaded = load_model(trained.reads(source) if trained else source, device)
+        return cls(loaded, source, token_budget, progress, trained)
 
     def __call__(self, batch: Sequence[Conversation], spec: FeatureSpec) -> Features:
         """Features of each conversation, in the order given.
@@ -119,6 +135,10 @@ class TorchBackbone:
         """
         if spec.scalars - self.scalars:
             raise InputError(f"scalars {sorted(spec.scalars)}: the model gives {', '.join(self.scalars) or 'none'}")
+        if self._trained and spec.scalars:
+            inner = FeatureSpec(spec.hidden | self._trained.needs().hidden, spec.tokens)
+            whole = self._trained.scalars(self(batch, inner), spec.scalars)
+            return replace(whole, hidden={key: whole.hidden[key] for key in spec.hidden})
         if spec.tokens and not self._speaks:
             raise InputError(f"token statistics {sorted(spec.tokens)}: a classifier has no LM head and gives none")
         rows = self._render(batch)

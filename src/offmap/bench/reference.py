@@ -1,7 +1,7 @@
 """The recipe published with MOOD (arXiv 2605.21602), from conversations to the numbers of its leaderboard.
 
 As published, detectors learn from all training rows, and lambda, z-scores and thresholds come from the test rows
-(``published``). What differs is stated in ``NOTES``. Knows nothing of files, endpoints and how a table looks.
+(``published``). What differs ``notes`` says. Knows nothing of files, endpoints and how a table looks.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from offmap.backbones.base import Backbone
-from offmap.backbones.joined import scalars_of
+from offmap.backbones.guard_families import CLASSIFIER
+from offmap.backbones.joined import gives_tokens, scalars_of
+from offmap.backbones.source import BackboneSource
 from offmap.bench.published import ID, OVERALL, Entry, analyse, combine
 from offmap.conversation import Conversation
-from offmap.defaults import gives_tokens
 from offmap.detectors import Detector, GuardEnsemble, GuardProbe, Mahalanobis, Perplexity, Scalar
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, FloatArray
@@ -29,13 +30,6 @@ OTHERS = ("mahalanobis", "perplexity", UNCERTAINTY.name)
 """The detectors that the lambda rule adds to the guard."""
 ENSEMBLE = tuple(f"guard {number}" for number in range(1, 6))
 """The scalars that stand for the five guards' scores."""
-NOTES = (
-    "guards are linear heads on pooled states of one pass over a model that is not fine-tuned; perplexity is that of "
-    "the same model",
-    "ensemble-min is as published the least suspicious of five guards, ensemble-pessimistic the most suspicious, as "
-    "was meant; each guard has a bootstrap of its own",
-)
-"""In which this is not the published pipeline to the letter."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +61,36 @@ class Reference:
     unscored: Mapping[str, int]
 
 
-def run_reference(suite: Suite, backbone: Backbone, *, alpha: float = 0.01, seed: int = 0) -> Reference:
+def run_reference(
+    suite: Suite, backbone: Backbone, *, alpha: float = 0.01, seed: int = 0, probability: bool = False
+) -> Reference:
     """Fit the published detectors on the training rows, score the test rows, and combine as published.
 
     Perplexity is left out where the backbone gives no token statistics, prompted uncertainty where it does not give
-    the scalar "uncertainty" (join a ``Judge`` to it). A published guard's own score is a line of its own.
+    the scalar "uncertainty" (join a ``Judge`` to it).
 
     Args:
         suite: the conversations.
-        backbone: gives the features.
+        backbone: gives the features. Where it is the fine-tuned guard itself, its score is the guard's (``recipe``).
         alpha: lambda is the largest that keeps the guard's recall at this rate of false alarms.
         seed: of the guards' bootstraps.
+        probability: the guard's own score is the log-odds of a softmax, whose probability is what was published. The
+            order is the same; z-scores, and thresholds between two rows, are not.
 
     Raises:
         InputError: rows without labels or too few, or no monitor could score those that are needed.
     """
     _require_rows(suite, suite.test)
     detectors = recipe(backbone, seed)
-    five = GuardProbe(heads=len(ENSEMBLE), seed=seed)
-    wanted = needs([*detectors.values(), five])
+    five = None if _has_five(backbone) else GuardProbe(heads=len(ENSEMBLE), seed=seed)
+    wanted = needs([*detectors.values(), *([five] if five else [])])
     train = rows_of(backbone, suite.train, FeatureSpec(hidden=wanted.hidden))
-    test = rows_of(backbone, suite.test, replace(wanted, scalars=wanted.scalars - set(ENSEMBLE)))
-    features = _with_guards(five, train, test.features)
+    asked = replace(wanted, scalars=wanted.scalars - set(ENSEMBLE)) if five else wanted
+    features = rows_of(backbone, suite.test, asked).features
+    features = _with_guards(five, train, features) if five else features
     scores = {name: _score(name, detector, train, features) for name, detector in detectors.items()}
+    if probability and own_guard(backbone):
+        scores[GUARD] = np.exp(-np.logaddexp(0, -scores[GUARD]))
     finite = {name: np.isfinite(column) for name, column in scores.items()}
     kept = np.logical_and.reduce(list(finite.values()))
     rows = tuple(row for row, good in zip(suite.test, kept.tolist(), strict=True) if good)
@@ -104,11 +105,13 @@ def run_reference(suite: Suite, backbone: Backbone, *, alpha: float = 0.01, seed
 def recipe(backbone: Backbone, seed: int = 0) -> dict[str, Detector]:
     """The published detectors, as far as the backbone gives what they read; the guard first.
 
-    Those named ``ensemble-`` read the scalars of ``ENSEMBLE``, which no backbone gives.
+    The guard is the backbone's own score where it is one fine-tuned for this (``own_guard``), else a linear head on
+    its states. A generative guard's verdict, which other rows taught it, is a line of its own. The detectors named
+    ``ensemble-`` read the scalars of ``ENSEMBLE``: the backbone's, or else those of five heads on its states.
     """
-    scalars = scalars_of(backbone)
+    scalars, own = scalars_of(backbone), own_guard(backbone)
     detectors: dict[str, Detector] = {
-        GUARD: GuardProbe(heads=1, beta=0.0, seed=seed),
+        GUARD: Scalar(own) if own else GuardProbe(heads=1, beta=0.0, seed=seed),
         "mahalanobis": Mahalanobis(reference=True),
     }
     if gives_tokens(backbone):
@@ -117,9 +120,40 @@ def recipe(backbone: Backbone, seed: int = 0) -> dict[str, Detector]:
         detectors[UNCERTAINTY.name] = Scalar(UNCERTAINTY.name, UNCERTAINTY.question)
     detectors["ensemble-min"] = GuardEnsemble("min", ENSEMBLE)
     detectors["ensemble-pessimistic"] = GuardEnsemble("pessimistic", ENSEMBLE)
-    if Scalar().name in scalars:
+    if Scalar().name in scalars and not own:
         detectors["published-guard"] = Scalar()
     return detectors
+
+
+def own_guard(backbone: Backbone) -> str | None:
+    """The scalar that is the published pipeline's guard: of a classifier or of trained heads, the first of several."""
+    source = getattr(backbone, "source", None)
+    if isinstance(source, BackboneSource) and source.guard not in (None, CLASSIFIER):
+        return None
+    return next((name for name in (Scalar().name, ENSEMBLE[0]) if name in scalars_of(backbone)), None)
+
+
+def notes(backbone: Backbone) -> tuple[str, ...]:
+    """In which the recipe with this backbone is not the published pipeline to the letter."""
+    source = getattr(backbone, "source", None)
+    known = source if isinstance(source, BackboneSource) else BackboneSource()
+    said = []
+    if not own_guard(backbone):
+        said.append("the guard is a linear head on pooled states of one pass over a model that is not fine-tuned")
+    if gives_tokens(backbone) and known.lm is None:
+        said.append("perplexity is that of the same model")
+    if not known.transcript:
+        said.append("conversations are written as the model's tokenizer asks, not as transcripts")
+    each = "" if _has_five(backbone) else "; the five are linear heads on pooled states, each with its own bootstrap"
+    said.append(
+        "ensemble-min is as published the least suspicious of five guards, ensemble-pessimistic the most suspicious, "
+        f"as was meant{each}"
+    )
+    return tuple(said)
+
+
+def _has_five(backbone: Backbone) -> bool:
+    return set(ENSEMBLE) <= scalars_of(backbone)
 
 
 def combinations(names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 import numpy as np
 
 from offmap.backbones import Backbone, BackboneSource
+from offmap.backbones.guard_heads import require_unseen
 from offmap.bench.baseline import bag_of_words
 from offmap.bench.metrics import mean, recall, threshold_at
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
@@ -127,6 +128,7 @@ def run(
 
 def _read(suite: Suite, backbone: Backbone, detectors: Mapping[str, Detector], seed: int) -> Data:
     splits = split(suite.train, seed)
+    require_unseen(backbone, {"calibrate": splits.calibrate, "threshold": splits.threshold, "test": suite.test})
     wanted = with_span_stats(needs(list(detectors.values())))
     fit, calibrate, threshold, test = (
         rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold, suite.test)

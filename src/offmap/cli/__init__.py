@@ -18,7 +18,9 @@ from offmap.cli.checks import printable
 from offmap.cli.fit import fit
 from offmap.cli.inspect import inspect
 from offmap.cli.listings import detectors, suites
+from offmap.cli.scaling import scaling
 from offmap.cli.score import score
+from offmap.cli.train import train
 from offmap.errors import InputError
 
 app = App(
@@ -28,7 +30,7 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
-for command in (bench, ablate, fit, score, inspect, detectors, suites):
+for command in (bench, train, ablate, scaling, fit, score, inspect, detectors, suites):
     app.command(command)
 
 

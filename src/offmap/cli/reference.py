@@ -105,12 +105,11 @@ def from_suite(
         InputError: the model or the judge cannot be opened, or the suite's rows do not serve.
     """
     from offmap.bench.mood_files import write_scores
-    from offmap.bench.reference import NOTES
     from offmap.judges import EndpointError
 
     told = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
-        result = _run(options, suite, model, out, alpha, seed, told)
+        result, notes = _run(options, suite, model, out, alpha, seed, told)
     except EndpointError as error:
         told.print(f"offmap: the judge gave no answer: {error}; a second run goes on from the features it has")
         return 1
@@ -121,7 +120,7 @@ def from_suite(
         path = out / "results" / f"{entry.name.replace(' ', '')}.jsonl"
         write_scores(path, result.rows, monitor.scores, entry.lambda_)
     unused = sum(not row.unsafe and row.domain not in suite.in_distribution for row in result.rows)
-    _tell([monitor.entry for monitor in result.monitors], unused, NOTES, out, json)
+    _tell([monitor.entry for monitor in result.monitors], unused, notes, out, json)
     if not json:
         Console().print(f"score files {out / 'results'}", highlight=False, markup=False)
     return 0
@@ -135,24 +134,30 @@ def _run(
     alpha: float,
     seed: int,
     told: Console,
-) -> Reference:
+) -> tuple[Reference, tuple[str, ...]]:
+    """What the recipe leaves, and in which it is not the published one."""
     from offmap.backbones import Backbone
-    from offmap.backbones.joined import Joined
-    from offmap.bench.reference import run_reference
+    from offmap.backbones.guard_families import CLASSIFIER
+    from offmap.backbones.joined import Joined, gives_tokens
+    from offmap.backbones.loading import n_labels
+    from offmap.backbones.source import open_parts
+    from offmap.bench.reference import notes, run_reference
     from offmap.cli.progress import bar
-    from offmap.defaults import gives_tokens
     from offmap.feature_store import Cached
 
-    asked = len(suite.test) * bool(options.judge_url)
+    source = model.source
+    asked = len(suite.test) * (bool(options.judge_url) + (source.lm is not None))
     with bar("conversations", len(suite.train) + len(suite.test) + asked) as tick:
         judge = options.judge(tick)
-        readers: list[Backbone] = [model.open(tick), *([judge] if judge else [])]
+        readers = open_parts(source, progress=tick)
         if not judge:
             told.print("left out: prompted uncertainty; no endpoint was given (--judge-url, --judge-model)")
-        if not gives_tokens(readers[0]):
-            told.print("left out: perplexity; a classifier gives no token statistics")
-        cached = tuple(Cached(reader, out / "features", progress=tick) for reader in readers)
-        return run_reference(suite, Joined(cached), alpha=alpha, seed=seed)
+        if not any(map(gives_tokens, readers)):
+            told.print("left out: perplexity; a classifier gives no token statistics (--lm-adapter)")
+        all_of_them: list[Backbone] = [*readers, *([judge] if judge else [])]
+        whole = Joined(tuple(Cached(each, out / "features", progress=tick) for each in all_of_them))
+        several = readers[0].source.guard == CLASSIFIER and n_labels(readers[0].source) > 1
+        return run_reference(suite, whole, alpha=alpha, seed=seed, probability=several), notes(whole)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from offmap.conversation.files import ENDINGS, Reader, Skipped, read, write
 from offmap.conversation.formats import parse_messages, parse_row, parse_tools, parse_transcript
-from offmap.conversation.types import ROLES, Conversation, Image, Message, Role, Tool, ToolCall
+from offmap.conversation.types import ROLES, Conversation, Image, Message, Role, Tool, ToolCall, content_key
 
 __all__ = [
     "ENDINGS",
@@ -15,6 +15,7 @@ __all__ = [
     "Skipped",
     "Tool",
     "ToolCall",
+    "content_key",
     "parse_messages",
     "parse_row",
     "parse_tools",

@@ -5,6 +5,7 @@ Knows nothing of files, tokenizers or models.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Literal
 
@@ -75,6 +76,11 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
     def has_tools(self) -> bool:
         """Whether tools were offered, called or answered."""
         return bool(self.tools) or any(message.role == "tool" or message.tool_calls for message in self.messages)
+
+
+def content_key(conversation: Conversation) -> str:
+    """What a conversation says, as 32 hexadecimal digits: neither its id nor its labels count."""
+    return hashlib.sha256(msgspec.json.encode((conversation.messages, conversation.tools))).hexdigest()[:32]
 
 
 def _call_text(call: ToolCall) -> str:

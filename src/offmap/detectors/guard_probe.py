@@ -69,7 +69,7 @@ class GuardProbe:
             ValueError: too few rows of a class.
         """
         parts = (require_rows(safe, 2, "safe"), require_rows(unsafe, 2, "unsafe"))
-        rows = np.concatenate([self._join(part) for part in parts])
+        rows = np.concatenate([self.join(part) for part in parts])
         signs = np.repeat([-1.0, 1.0], [len(part) for part in parts])
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
         scale = np.sqrt(rows.shape[1]) * np.where(spread == 0, 1.0, spread)
@@ -85,7 +85,8 @@ class GuardProbe:
         mean, heads, intercepts = (np.array(arrays[name]) for name in ("mean", "heads", "intercepts"))
         return FittedGuardProbe(self, mean, heads, intercepts, float(arrays["strength"][0]))
 
-    def _join(self, x: Features) -> FloatArray:
+    def join(self, x: Features) -> FloatArray:
+        """The states that the heads read, (n, d) float64: layers outermost, then pools."""
         keys = hidden_keys(self.layers, self.pools)
         return np.concatenate([hidden_rows(x, key) for key in keys], axis=1, dtype=np.float64)
 
@@ -124,7 +125,7 @@ class FittedGuardProbe:
         return {"mean": self.mean, "heads": self.heads, "intercepts": self.intercepts, "strength": strength}
 
     def _logits(self, x: Features) -> FloatArray:
-        return np.asarray((self.probe._join(x) - self.mean) @ self.heads + self.intercepts)
+        return np.asarray((self.probe.join(x) - self.mean) @ self.heads + self.intercepts)
 
 
 def _rotate(rows: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,0 +1,163 @@
+"""A trained guard as a directory: a model or an adapter, guard heads on its states, and what they were trained on.
+
+``guard.json`` says what it is and is written last: a directory without it holds no guard. ``guard.safetensors`` holds
+the heads and a hash of every conversation that any weight was fitted to, so that nobody calibrates or tests on one of
+them unknowingly. Knows nothing of how it was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from offmap.artifacts import nested, pack_arrays, sha256, unpack_arrays
+from offmap.atomic import write_whole
+from offmap.backbones.base import Backbone
+from offmap.backbones.source import BackboneSource
+from offmap.conversation import Conversation, content_key
+from offmap.detectors.guard_probe import FittedGuardProbe, GuardProbe
+from offmap.errors import InputError
+from offmap.features import Features, FeatureSpec
+
+RECORD, HEADS = "guard.json", "guard.safetensors"
+FORMAT = 1
+GUARD = "guard"
+"""The scalar of a lone head; several are called "guard 1", "guard 2", ..."""
+
+
+class GuardRecord(msgspec.Struct, frozen=True):
+    """What a trained guard's directory says of itself.
+
+    Attributes:
+        base: the model that was trained.
+        method: full, where the directory is a model itself; lora, where it holds an adapter for ``base``.
+        heads: what the guard heads read.
+        max_tokens: the limit that rows were cut at, or None.
+        split_seed: of the deal whose fit rows it was trained on, or None where all given rows were.
+        run: how it was trained and how that went, for people.
+        format: of this file.
+    """
+
+    base: BackboneSource
+    method: Literal["full", "lora"]
+    heads: GuardProbe
+    max_tokens: int | None = None
+    split_seed: int | None = None
+    run: dict[str, Any] = {}
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class TrainedGuard:
+    """Guard heads for a model, and what is known of them.
+
+    Attributes:
+        record: what the directory says.
+        heads: the fitted heads.
+        trained_on: hashes of the conversations that weights were fitted to, sorted.
+        identity: a hash of the record and the arrays.
+        directory: where it was read from.
+    """
+
+    record: GuardRecord
+    heads: FittedGuardProbe
+    trained_on: NDArray[np.uint64]
+    identity: str
+    directory: Path
+
+    def reads(self, source: BackboneSource) -> BackboneSource:
+        """What opens the trained model itself, read as ``source`` says: the directory, or its base with the adapter."""
+        whole = self.record.method == "full"
+        place = {"model": str(self.directory)} if whole else {
+            "model": self.record.base.model, "revision": self.record.base.revision, "adapter": str(self.directory)
+        }  # fmt: skip
+        return msgspec.structs.replace(source, **place)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the scalars that the heads give."""
+        count = self.heads.heads.shape[1]
+        return (GUARD,) if count == 1 else tuple(f"{GUARD} {number}" for number in range(1, count + 1))
+
+    def needs(self) -> FeatureSpec:
+        """What the heads read."""
+        return self.record.heads.needs()
+
+    def scalars(self, features: Features, wanted: Iterable[str]) -> Features:
+        """The features with those of the heads' logits that are wanted among their scalars."""
+        logits = dict(zip(self.names, self.heads.logits(features).T, strict=True))
+        return replace(features, scalars={**features.scalars, **{name: logits[name] for name in wanted}})
+
+
+def content_hashes(conversations: Sequence[Conversation]) -> NDArray[np.uint64]:
+    """(n,) what each conversation says, neither its id nor its label, as 64 bits."""
+    return np.array([int(content_key(c)[:16], 16) for c in conversations], np.uint64)
+
+
+def trained_on(backbone: Backbone) -> NDArray[np.uint64]:
+    """Hashes of the conversations that a backbone says its weights were fitted to; none where it does not say."""
+    return np.asarray(getattr(backbone, "trained_on", ()), np.uint64)
+
+
+def require_unseen(backbone: Backbone, splits: Mapping[str, Sequence[Conversation]]) -> None:
+    """Refuse rows for calibration, thresholds or tests that the backbone was trained on.
+
+    Args:
+        backbone: the backbone.
+        splits: the rows by the name of their split.
+
+    Raises:
+        InputError: it was trained on some.
+    """
+    known = trained_on(backbone)
+    if not len(known):
+        return
+    for name, rows in splits.items():
+        seen = np.flatnonzero(np.isin(content_hashes(rows), known))
+        if len(seen):
+            raise InputError(
+                f"{len(seen)} of {len(rows)} {name} rows, such as {rows[seen[0]].id!r}, were trained on by the "
+                "backbone; wanted rows that it has not seen: those of the suite and the seed that it was trained with"
+            )
+
+
+def write_guard(directory: Path, record: GuardRecord, heads: FittedGuardProbe, trained_on: NDArray[np.uint64]) -> None:
+    """Write what makes a model's or an adapter's directory a guard's; the record last."""
+    arrays: Mapping[str, NDArray[Any]] = {f"heads/{name}": array for name, array in heads.arrays().items()}
+    write_whole(directory / HEADS, pack_arrays({**arrays, "trained_on": np.unique(trained_on)}))
+    body = msgspec.json.encode(record)
+    write_whole(directory / RECORD, msgspec.json.format(body, indent=2) + b"\n")
+
+
+def read_guard(directory: str | Path) -> TrainedGuard | None:
+    """The guard in a directory, or None where there is no ``guard.json``.
+
+    Raises:
+        InputError: the record or the arrays cannot be read, are another version's, or do not fit each other.
+    """
+    path = Path(directory)
+    if not (path / RECORD).is_file():
+        return None
+    try:
+        record = msgspec.json.decode((path / RECORD).read_bytes(), type=GuardRecord)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InputError(f"{path / RECORD}: {error}") from None
+    if record.format != FORMAT:
+        raise InputError(f"{path / RECORD}: format {record.format}, this version reads format {FORMAT}")
+    arrays = unpack_arrays(path / HEADS)
+    try:
+        heads = record.heads.restore(nested(arrays, "heads"))
+        trained_on = arrays["trained_on"].astype(np.uint64)
+    except (KeyError, IndexError) as error:
+        raise InputError(f"{path / HEADS}: lacks the array {error}") from None
+    if heads.heads.shape[1] != record.heads.heads:
+        raise InputError(f"{path / HEADS}: holds {heads.heads.shape[1]} heads, {RECORD} says {record.heads.heads}")
+    identity = f"{sha256(path / RECORD)[:8]}{sha256(path / HEADS)[:8]}"
+    return TrainedGuard(record, heads, trained_on, identity, path)

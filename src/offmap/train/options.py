@@ -1,0 +1,92 @@
+"""What can be said about a training run, checked before any work is done."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from offmap.detectors import GuardProbe
+from offmap.errors import InputError
+
+Method = Literal["auto", "full", "lora"]
+SMALL = 100_000_000
+"""Parameters below which ``auto`` trains all of them: an adapter would save nothing."""
+RATES = {"full": 3e-4, "lora": 1e-3}
+"""Highest learning rate of the trunk."""
+
+
+class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a guard is trained.
+
+    Attributes:
+        method: full trains every weight of the trunk, lora an adapter (PEFT, low rank, all linear layers); auto is full
+            for a trunk under 100 million parameters.
+        heads: what the guard heads read, how many there are and how disagreement counts; each of several learns from
+            its own bootstrap of the rows.
+        lm_weight: of the language-model loss beside the guard's; 0 trains the guard alone.
+        epochs: passes over the rows.
+        rate: the highest learning rate of the trunk; None: 3e-4 for full, 1e-3 for lora.
+        head_rate: that of the heads.
+        rank: of the adapter.
+        batch_tokens: tokens of a micro-batch, padding included.
+        accumulate: micro-batches of an optimizer step; rows of one length share a micro-batch, a step mixes lengths.
+        max_tokens: longer rows are cut by ``rendering.truncate``; None: at what the model has positions for.
+        long_rows: cut them, or refuse to train.
+        pack: whether rows share a line under a block-diagonal mask, instead of sharing a batch with rows of like
+            length. Pays on accelerators, where small batches do not.
+        checkpointing: whether activations are computed again on the way back: less memory, a third more time.
+        validation: the share of rows, whole groups of them, that decides when to stop.
+        patience: evaluations without a lower guard loss before training stops.
+        evaluations: how often in a run the validation rows are looked at.
+        precision: auto multiplies in bfloat16 where the hardware has it.
+        seed: of the order, the bootstraps and fresh weights.
+    """
+
+    method: Method = "auto"
+    heads: GuardProbe = GuardProbe()
+    lm_weight: float = 0.3
+    epochs: float = 2.0
+    rate: float | None = None
+    head_rate: float = 1e-3
+    rank: int = 16
+    batch_tokens: int = 2048
+    accumulate: int = 2
+    max_tokens: int | None = None
+    long_rows: Literal["cut", "refuse"] = "cut"
+    pack: bool = False
+    checkpointing: bool = False
+    validation: float = 0.1
+    patience: int = 4
+    evaluations: int = 12
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            InputError: a number out of its range.
+        """
+        least = {"rank": 1, "batch_tokens": 1, "accumulate": 1, "patience": 1, "evaluations": 1, "seed": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise InputError(f"{name} is {getattr(self, name)}; at least {low} is wanted")
+        if not 0 < self.epochs <= 1000:
+            raise InputError(f"epochs is {self.epochs:g}; a number above 0, up to 1000, is wanted")
+        if not 0 <= self.lm_weight < float("inf"):
+            raise InputError(f"lm_weight is {self.lm_weight:g}; 0 or more is wanted")
+        for name in ("rate", "head_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{name} is {value:g}; a number between 0 and 1, both excluded, is wanted")
+        if not 0 < self.validation <= 0.5:
+            raise InputError(f"validation is {self.validation:g}; a share above 0, up to 0.5, is wanted")
+        if self.max_tokens is not None and self.max_tokens < 2:
+            raise InputError(f"max_tokens is {self.max_tokens}; at least 2 is wanted")
+
+    def method_for(self, parameters: int) -> Literal["full", "lora"]:
+        """The method that ``auto`` means for a trunk of that many parameters."""
+        if self.method != "auto":
+            return self.method
+        return "full" if parameters < SMALL else "lora"
