@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 
 from offmap.backbones.base import Backbone
 from offmap.backbones.guard_heads import GUARD, trained_on
-from offmap.backbones.joined import gives_tokens as gives_tokens
-from offmap.backbones.joined import scalars_of
+from offmap.backbones.joined import gives_tokens, scalars_of
 from offmap.detectors import Detector, GuardEnsemble, Scalar
 from offmap.monitor import DEFAULT_DETECTORS
 

@@ -73,12 +73,19 @@ class TrainedGuard:
     directory: Path
 
     def reads(self, source: BackboneSource) -> BackboneSource:
-        """What opens the trained model itself, read as ``source`` says: the directory, or its base with the adapter."""
-        whole = self.record.method == "full"
-        place = {"model": str(self.directory)} if whole else {
-            "model": self.record.base.model, "revision": self.record.base.revision, "adapter": str(self.directory)
-        }  # fmt: skip
-        return msgspec.structs.replace(source, **place)
+        """What opens the trained model itself, read as ``source`` says: the directory, or its base with the adapter.
+
+        Raises:
+            InputError: an adapter for what is an adapter itself, or a base of which the same holds.
+        """
+        base = self.record.base
+        if self.record.method == "full":
+            return msgspec.structs.replace(source, model=str(self.directory), revision=None)
+        if source.adapter or base.adapter:
+            raise InputError(f"{self.directory}: a trained adapter and {source.adapter or base.adapter!r}; wanted one")
+        return msgspec.structs.replace(
+            source, model=base.model, revision=base.revision, adapter=str(self.directory), adapter_revision=None
+        )
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -103,8 +103,12 @@ class TorchBackbone:
 
         Args:
             source: the model and how it is read. ``model`` is a directory or the id of a model of the hub, which needs
-                a commit as ``revision``, so that the same call means the same weights for ever. ``adapter`` is the
-                directory of a PEFT adapter, merged into the weights (needs the extra ``adapter``). ``dtype`` bfloat16
+                a commit as ``revision``, so that the same call means the same weights for ever. ``adapter`` is
+                the directory of a PEFT adapter, or the id of one of the hub with a commit as ``adapter_revision``,
+                merged into the weights (needs the extra ``adapter``); its tokenizer is used where it has one, and a
+                classifier's brings its head, so that a plain base will do. A directory that ``offmap train`` wrote
+                gives its heads' scalars too. ``transcript``: conversations are read as "Human: ..." and "Assistant:
+                ..." after empty lines. ``lm`` is for ``open_backbone``. ``dtype`` bfloat16
                 multiplies in bfloat16 and keeps sums, norms and the residual stream in float32; auto does so where the
                 processor has it, else all is float32. Conversations over ``max_tokens`` are cut by
                 ``rendering.truncate``; None: over what the model has positions for. ``guard`` is the family of a
@@ -112,7 +116,7 @@ class TorchBackbone:
                 ``ForSequenceClassification`` on a causal LM; auto asks the architecture and the model's name). It gives
                 the scalar "guard", log P(unsafe) - log P(safe); a classifier gives no token statistics. ``policy`` is
                 what ShieldGemma (always) and Granite Guardian (else: harm) judge by; ``unsafe_label`` is the label that
-                means unsafe, where a classifier's labels do not say.
+                means unsafe, where a classifier's labels do not say, or 'not X' of a lone output X that is high where safe.
             device: ``auto`` is CUDA where there is one.
             token_budget: tokens of a batch, padding included. On a CPU larger ones leave the cache and are slower.
             progress: called after every batch.

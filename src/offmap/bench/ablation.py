@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from offmap.backbones import Backbone
+from offmap.backbones.joined import gives_tokens
 from offmap.bench.ablation_columns import Columns, learn_all
 from offmap.bench.ablation_plan import CALIBRATIONS, Calibration, Candidate, Plan
 from offmap.bench.ablation_results import CAVEAT, Ablation, AblationRow, NotRun
@@ -19,7 +20,6 @@ from offmap.bench.results import MonitorResult
 from offmap.bench.run import Data
 from offmap.bench.scores import GUARD, MonitorScores, Run, Scores
 from offmap.choosing import choose_fusion
-from offmap.defaults import gives_tokens
 from offmap.errors import InputError
 from offmap.evidence import SPAN_STATS
 from offmap.fusion import Fusion

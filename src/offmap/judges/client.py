@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -52,6 +52,8 @@ class JudgeSource(msgspec.Struct, frozen=True, omit_defaults=True):
     Raises:
         InputError: a value out of range, an address that is not http(s) or that holds a password.
     """
+
+    gives_tokens: ClassVar[bool] = False
 
     model: str
     base_url: str
