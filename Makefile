@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 demo: .venv/.core
 	$(BIN)/offmap bench --suite procedural --out runs/demo
+	$(BIN)/offmap score docs/example.jsonl
 
 test: .venv/.dev .venv/reference/.done lint
 	$(BIN)/python -m pytest

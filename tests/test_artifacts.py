@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from offmap.artifacts import (
+    FORMAT,
     MANIFEST,
     _own_hash,
     nested,
@@ -96,7 +97,7 @@ TAMPERINGS = {
     "changed since it was written": flip,
     "its manifest names": lambda artefact: (artefact / "data.bin").unlink(),
     "holds .*extra": lambda artefact: (artefact / "extra").write_bytes(b""),
-    "format 1, this version reads format 2": edit(lambda body: body.update(format=1)),
+    f"format 1, this version reads format {FORMAT}": edit(lambda body: body.update(format=1)),
     "manifest.json: changed since it was written": edit(lambda body: body["content"].update(rows=4), sealed=False),
     "names with hashes are wanted": edit(lambda body: body.pop("files")),
     "rows": edit(lambda body: body["content"].update(rows="three")),

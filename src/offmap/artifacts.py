@@ -24,7 +24,7 @@ from offmap.atomic import write_whole
 from offmap.errors import InputError
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 """The version of the layout. A reader refuses any other."""
 
 T = TypeVar("T")

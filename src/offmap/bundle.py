@@ -7,7 +7,9 @@ have the hash that it states.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from offmap.artifacts import (
 )
 from offmap.atomic import write_whole
 from offmap.backbones.base import Backbone
-from offmap.backbones.source import BackboneSource, open_backbone
+from offmap.backbones.source import POCKET, BackboneSource, open_backbone
 from offmap.calibration import ConformalCalibrator, Threshold
 from offmap.choosing import Choice
 from offmap.combination import Answer, Combination, Pooled, weights
@@ -84,6 +86,11 @@ def save(monitor: Monitor, path: Path) -> None:
         write_whole(directory / ARRAYS, pack_arrays(arrays))
         write_whole(directory / CALIBRATION, _pack_calibrators(calibrators))
         write_manifest(directory, card)
+
+
+def bundle_path(monitor: str | PathLike[str]) -> Path:
+    """The directory of the embedded monitor for ``pocket``; any other path as it is."""
+    return Path(str(files("offmap.monitors") / POCKET)) if str(monitor) == POCKET else Path(monitor)
 
 
 def read_card(path: Path) -> Card:

@@ -26,7 +26,7 @@ def default_detectors(backbone: Backbone) -> dict[str, Detector]:
     into one answer.
     """
     usual, given = served(DEFAULT_DETECTORS, backbone), scalars_of(backbone)
-    if len(trained_on(backbone)):
+    if len(trained_on(backbone)) and any(f"{name} ".startswith(f"{GUARD} ") for name in given):
         return usual | {GUARD: guard_of(given)}
     return usual | ({PUBLISHED_GUARD: Scalar()} if GUARD in given else {})
 
@@ -34,7 +34,7 @@ def default_detectors(backbone: Backbone) -> dict[str, Detector]:
 def guard_of(scalars: Collection[str]) -> Detector:
     """The detector that hears a trained guard: its one head, or the most suspicious of several."""
     several = tuple(sorted(name for name in scalars if name.startswith(f"{GUARD} ")))
-    return GuardEnsemble("pessimistic", several) if several else Scalar(GUARD)
+    return GuardEnsemble("pessimistic", several) if len(several) > 1 else Scalar(next(iter(several), GUARD))
 
 
 def served(detectors: Mapping[str, Detector], backbone: Backbone) -> dict[str, Detector]:

@@ -212,15 +212,16 @@ def load(path: str | PathLike[str], backbone: Backbone | None = None) -> Monitor
     """Read a monitor that ``Monitor.save`` wrote. No code in the directory is executed.
 
     Args:
-        path: the directory.
+        path: the directory; ``pocket`` is the embedded monitor.
         backbone: one to use instead of loading the one that the manifest names; its fingerprint must be the saved one.
 
     Raises:
         InputError: a file is missing or changed, the format is another version's, or the backbone is not the same.
     """
+    from offmap.bundle import bundle_path
     from offmap.bundle import load as load_bundle
 
-    return load_bundle(Path(path), backbone)
+    return load_bundle(bundle_path(path), backbone)
 
 
 def name_detectors(detectors: Sequence[Detector] | Mapping[str, Detector]) -> dict[str, Detector]:

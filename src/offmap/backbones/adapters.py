@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from offmap.backbones.guard_heads import TRAINED_ON
 from offmap.backbones.identity import identity
 from offmap.errors import InputError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MODEL_CONFIG = "config.json"
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
@@ -39,6 +41,8 @@ class Adapter:
         identity: what its weights are: a hash of its files, or a name on the hub and its commit.
         task: the ``task_type`` it was made for (CAUSAL_LM, SEQ_CLS, ...), or None where it does not say.
         shapes: of each of its weights, by the name in the base model.
+        labels: of the classifier's head that it brings, in order, where a model's configuration beside it says; PEFT
+            writes none.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Adapter:
     identity: str
     task: str | None
     shapes: dict[str, tuple[int, ...]]
+    labels: tuple[str, ...] = ()
 
     @property
     def n_labels(self) -> int | None:
@@ -80,11 +85,12 @@ def read_adapter(name: str, revision: str | None = None) -> Adapter:
     try:
         config = json.loads((directory / CONFIG).read_bytes())
         shapes = _shapes(directory / WEIGHTS)
+        labels = _labels(directory / MODEL_CONFIG)
     except (OSError, ValueError) as error:
         raise InputError(f"adapter {name!r}: not a PEFT adapter in safetensors: {error}") from error
     if not isinstance(config, dict) or not config.get("peft_type"):
         raise InputError(f"adapter {name!r}: {CONFIG}: found no peft_type, wanted what PEFT writes")
-    return Adapter(name, directory, named, config.get("task_type"), shapes)
+    return Adapter(name, directory, named, config.get("task_type"), shapes, labels)
 
 
 def merge(model: Any, adapter: Adapter) -> Any:
@@ -138,11 +144,17 @@ def _require_untied(model: Any) -> None:
 def _fetched(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [CONFIG, WEIGHTS, "tokenizer_config.json", *TOKENIZER]
+    wanted = [CONFIG, WEIGHTS, MODEL_CONFIG, TRAINED_ON, "tokenizer_config.json", *TOKENIZER]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError) as error:
         raise InputError(f"adapter {name!r}: cannot be fetched at {revision}: {error}") from error
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    found = json.loads(path.read_bytes()) if path.is_file() else None
+    said = found.get("id2label") if isinstance(found, dict) else None
+    return tuple(str(said[number]) for number in sorted(said, key=int)) if isinstance(said, dict) else ()
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -27,9 +27,13 @@ from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec
 
 RECORD, HEADS = "guard.json", "guard.safetensors"
+UNDER_WAY = Path("training") / "run.json"
+"""In a directory without a record: of a training run that has not ended."""
+TRAINED_ON = "trained_on.safetensors"
+"""Beside an adapter that comes without heads: what it was trained on."""
 FORMAT = 1
 GUARD = "guard"
-"""The scalar of a lone head; several are called "guard 1", "guard 2", ..."""
+"""The scalar of a lone head; several are called "guard 1", "guard 2", ..., those of particles all through."""
 
 
 class GuardRecord(msgspec.Struct, frozen=True):
@@ -64,6 +68,7 @@ class TrainedGuard:
         trained_on: hashes of the conversations that weights were fitted to, sorted.
         identity: a hash of the record and the arrays.
         directory: where it was read from.
+        particle: its number among particles, or None.
     """
 
     record: GuardRecord
@@ -71,6 +76,7 @@ class TrainedGuard:
     trained_on: NDArray[np.uint64]
     identity: str
     directory: Path
+    particle: int | None = None
 
     def reads(self, source: BackboneSource) -> BackboneSource:
         """What opens the trained model itself, read as ``source`` says: the directory, or its base with the adapter.
@@ -90,17 +96,44 @@ class TrainedGuard:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Of the scalars that the heads give."""
-        count = self.heads.heads.shape[1]
-        return (GUARD,) if count == 1 else tuple(f"{GUARD} {number}" for number in range(1, count + 1))
+        return guard_names(self.heads.heads.shape[1], self.particle)
 
     def needs(self) -> FeatureSpec:
         """What the heads read."""
         return self.record.heads.needs()
 
+    def require_width(self, width: int) -> None:
+        """Check that the heads read the states of a model.
+
+        Args:
+            width: of a hidden state of the model.
+
+        Raises:
+            InputError: they read another's.
+        """
+        reads = len(self.record.heads.layers) * len(self.record.heads.pools)
+        if len(self.heads.mean) != reads * width:
+            raise InputError(
+                f"{self.directory / HEADS}: heads for {len(self.heads.mean)} numbers a row, the model gives {reads} x "
+                f"{width}; wanted the model that they were trained with"
+            )
+
     def scalars(self, features: Features, wanted: Iterable[str]) -> Features:
         """The features with those of the heads' logits that are wanted among their scalars."""
         logits = dict(zip(self.names, self.heads.logits(features).T, strict=True))
         return replace(features, scalars={**features.scalars, **{name: logits[name] for name in wanted}})
+
+
+def guard_names(heads: int, particle: int | None = None) -> tuple[str, ...]:
+    """Of the scalars that so many heads give: of a guard alone, or of the particle of that number.
+
+    >>> guard_names(1), guard_names(2), guard_names(2, particle=3)
+    (('guard',), ('guard 1', 'guard 2'), ('guard 5', 'guard 6'))
+    """
+    if heads == 1 and particle is None:
+        return (GUARD,)
+    first = 1 + heads * ((particle or 1) - 1)
+    return tuple(f"{GUARD} {number}" for number in range(first, first + heads))
 
 
 def content_hashes(conversations: Sequence[Conversation]) -> NDArray[np.uint64]:
@@ -143,14 +176,39 @@ def write_guard(directory: Path, record: GuardRecord, heads: FittedGuardProbe, t
     write_whole(directory / RECORD, msgspec.json.format(body, indent=2) + b"\n")
 
 
-def read_guard(directory: str | Path) -> TrainedGuard | None:
-    """The guard in a directory, or None where there is no ``guard.json``.
+def write_trained_on(directory: Path, hashes: NDArray[np.uint64]) -> None:
+    """Write beside an adapter which conversations it was trained on (``content_hashes``)."""
+    write_whole(directory / TRAINED_ON, pack_arrays({"trained_on": np.unique(hashes)}))
+
+
+def read_trained_on(directory: Path) -> NDArray[np.uint64]:
+    """What ``write_trained_on`` wrote; nothing where there is no such file.
 
     Raises:
-        InputError: the record or the arrays cannot be read, are another version's, or do not fit each other.
+        InputError: it cannot be read.
+    """
+    if not (directory / TRAINED_ON).is_file():
+        return np.zeros(0, np.uint64)
+    arrays = unpack_arrays(directory / TRAINED_ON)
+    if "trained_on" not in arrays:
+        raise InputError(f"{directory / TRAINED_ON}: lacks the array 'trained_on'")
+    return arrays["trained_on"].astype(np.uint64)
+
+
+def read_guard(directory: str | Path, particle: int | None = None) -> TrainedGuard | None:
+    """The guard in a directory, or None where there is no ``guard.json``.
+
+    Args:
+        directory: the directory.
+        particle: its number, where it is one of several.
+
+    Raises:
+        InputError: a training run that has not ended is there, or the record or the arrays cannot be read, are another
+            version's, or do not fit each other.
     """
     path = Path(directory)
     if not (path / RECORD).is_file():
+        _require_ended(path)
         return None
     try:
         record = msgspec.json.decode((path / RECORD).read_bytes(), type=GuardRecord)
@@ -164,7 +222,17 @@ def read_guard(directory: str | Path) -> TrainedGuard | None:
         trained_on = arrays["trained_on"].astype(np.uint64)
     except (KeyError, IndexError) as error:
         raise InputError(f"{path / HEADS}: lacks the array {error}") from None
-    if heads.heads.shape[1] != record.heads.heads:
-        raise InputError(f"{path / HEADS}: holds {heads.heads.shape[1]} heads, {RECORD} says {record.heads.heads}")
+    wanted = (heads.mean.size, record.heads.heads)
+    if (heads.heads.shape, heads.mean.shape, heads.intercepts.shape) != (wanted, wanted[:1], wanted[1:]):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in heads.arrays().items())
+        raise InputError(f"{path / HEADS}: found {shapes}; wanted {wanted[1]} heads on one mean, as {RECORD} says")
     identity = f"{sha256(path / RECORD)[:8]}{sha256(path / HEADS)[:8]}"
-    return TrainedGuard(record, heads, trained_on, identity, path)
+    return TrainedGuard(record, heads, trained_on, identity, path, particle)
+
+
+def _require_ended(path: Path) -> None:
+    if (path / UNDER_WAY).is_file():
+        raise InputError(
+            f"{path}: holds a training run that has not ended (no {RECORD}); wanted is that the same `offmap train` "
+            "runs again: it goes on where it was"
+        )

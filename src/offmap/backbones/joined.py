@@ -68,11 +68,13 @@ class Joined:
 
     @property
     def source(self) -> object:
-        """That of the first, with that of another which gives the token columns as its ``lm``.
+        """That of the first, with that of another which gives the token columns as its ``lm``; particles as a whole.
 
-        A monitor is saved with it. To load one again that hears more than these two, all must be given.
+        A monitor is saved with it. To load one again that hears more than these, all must be given.
         """
         first, speaker = (getattr(each, "source", None) for each in (self.backbones[0], self._speaker))
+        if len(self.backbones) > 1 and _particle(self.backbones[1]) is not None:
+            first = msgspec.structs.replace(first, particle=None) if isinstance(first, BackboneSource) else first
         if self._speaker is self.backbones[0] or not isinstance(speaker, BackboneSource):
             return first
         return msgspec.structs.replace(first, lm=speaker) if isinstance(first, BackboneSource) else first
@@ -120,6 +122,11 @@ class Joined:
         """What of a spec's tokens and scalars one backbone is to give."""
         tokens = spec.tokens if backbone is self._speaker else frozenset[TokenStat]()
         return FeatureSpec(tokens=tokens, scalars=spec.scalars & scalars_of(backbone))
+
+
+def _particle(backbone: Backbone) -> int | None:
+    source = getattr(backbone, "source", None)
+    return source.particle if isinstance(source, BackboneSource) else None
 
 
 def _beside(whole: Features, part: Features, name: str) -> Features:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from offmap.backbones.adapters import TOKENIZER, Adapter, merge, read_adapter
 from offmap.backbones.guard_families import CLASSIFIER, guard_name
+from offmap.backbones.guard_heads import read_trained_on
 from offmap.backbones.identity import identity
 from offmap.backbones.source import BackboneSource, model_path
 from offmap.backbones.transcript import transcript_template
@@ -19,6 +22,7 @@ from offmap.errors import InputError
 _FILES = ("*.safetensors", "*config.json", *TOKENIZER)
 _TASK = {CLASSIFIER: "SEQ_CLS"}
 _CAUSAL = "CAUSAL_LM"
+HEAD = "score.weight"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Loaded:
         identity: what the weights are: the hash of a directory's files, or a name on the hub and its commit; so too of
             an adapter.
         guard: the family of a published guard, or None.
+        trained_on: (n,) uint64, hashes of the conversations that its adapter says it was trained on.
     """
 
     model: Any
@@ -45,16 +50,23 @@ class Loaded:
     positions: int | None
     identity: str
     guard: str | None = None
+    trained_on: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
-def load_model(source: BackboneSource, device: str) -> Loaded:
+def load_model(source: BackboneSource, device: str, labels: Sequence[str] = ()) -> Loaded:
     """See ``TorchBackbone.load``.
+
+    Args:
+        source: the model.
+        device: where it is to run.
+        labels: of a classifier whose head is yet to be trained: it is made, with random weights.
 
     Raises:
         InputError: as said there.
     """
     from transformers import AutoTokenizer
 
+    source = source.place
     model, place = model_path(source.model), _device(device)
     adapter = _adapter(source)
     named = " + ".join([identity("model", model, source.revision, _FILES), *([adapter.identity] if adapter else [])])
@@ -68,7 +80,7 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
             if source.transcript:
                 tokenizer.chat_template = transcript_template(tokenizer)
             stored = torch.float32 if adapter or kept == torch.float32 else "auto"
-            lm: Any = _weights(model, guard, adapter, dtype=stored, **options)
+            lm: Any = _weights(model, guard, adapter, labels, dtype=stored, **options)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             kind = "classifier" if source.guard == CLASSIFIER else "causal LM"
             raise InputError(f"model {model!r}: cannot be loaded as a {kind}: {error}") from error
@@ -88,7 +100,8 @@ def load_model(source: BackboneSource, device: str) -> Loaded:
         raise InputError(f"model {model!r}: no list of {config.num_hidden_layers} decoder layers in it")
     _cast(decoder, kept)
     positions = getattr(config, "max_position_embeddings", None)
-    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, named, guard)
+    seen = read_trained_on(adapter.directory) if adapter else np.zeros(0, np.uint64)
+    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, named, guard, seen)
 
 
 def n_labels(source: BackboneSource) -> int:
@@ -99,6 +112,7 @@ def n_labels(source: BackboneSource) -> int:
     """
     from transformers import AutoConfig
 
+    source = source.place
     adapter = _adapter(source)
     if adapter and adapter.n_labels:
         return adapter.n_labels
@@ -142,14 +156,17 @@ def _family(guard: str, name: str, model: str, adapter: Adapter | None, options:
     return guard_name(guard, name, AutoConfig.from_pretrained(model, **options).architectures or [])
 
 
-def _weights(model: str, guard: str | None, adapter: Adapter | None, **options: Any) -> Any:
-    """The model with every weight read, but those that the adapter brings: one that no file has would be random."""
+def _weights(model: str, guard: str | None, adapter: Adapter | None, labels: Sequence[str] = (), **options: Any) -> Any:
+    """The model with every weight read, but those that the adapter brings: one that no file has would be random.
+
+    So is the head of a classifier that is to be trained.
+    """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     kind: Any = AutoModelForSequenceClassification if guard == CLASSIFIER else AutoModelForCausalLM
-    brought = set(adapter.shapes) if adapter else set[str]()
-    if guard == CLASSIFIER and adapter and adapter.n_labels:
-        options["num_labels"] = adapter.n_labels
+    brought = set(adapter.shapes) if adapter else {HEAD} if labels else set[str]()
+    if guard == CLASSIFIER:
+        options |= _outputs(adapter, labels)
     with _quiet(warnings=not brought):
         lm, found = kind.from_pretrained(model, use_safetensors=True, output_loading_info=True, **options)
     lacking = sorted(set(found["missing_keys"]) - brought)
@@ -161,6 +178,15 @@ def _weights(model: str, guard: str | None, adapter: Adapter | None, **options: 
             "the last token; an encoder sees the tokens ahead, and its states change with the padding"
         )
     return lm
+
+
+def _outputs(adapter: Adapter | None, labels: Sequence[str]) -> dict[str, Any]:
+    """What the configuration of a classifier is told of its outputs, where the base's is not the one that counts."""
+    count = adapter.n_labels if adapter else None
+    named = adapter.labels if adapter and len(adapter.labels) == count else labels
+    if named:
+        return {"id2label": dict(enumerate(named)), "label2id": {name: at for at, name in enumerate(named)}}
+    return {"num_labels": count} if count else {}
 
 
 def _cast(decoder: torch.nn.Module, dtype: torch.dtype) -> None:

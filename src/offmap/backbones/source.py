@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from offmap.backbones.guard_families import CLASSIFIER, GuardName
+from offmap.backbones.particles import count_particles, particle
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class BackboneSource(msgspec.Struct, frozen=True, omit_defaults=True):
 
     A classifier has no LM head. With ``lm``, the token statistics are those of a second model, as in the pipeline
     published with MOOD: a base with a guard's adapter, and the same base with a causal LM's.
+
+    A ``model``, or where there is one an ``adapter``, may be a directory of particles (``offmap train --particles``):
+    the backbone is then all of them, each a model of its own in memory and a pass of its own, and ``particle`` says
+    that this is the one of that number alone.
     """
 
     model: str = POCKET
@@ -39,6 +44,7 @@ class BackboneSource(msgspec.Struct, frozen=True, omit_defaults=True):
     unsafe_label: str | None = None
     transcript: bool = False
     lm: BackboneSource | None = None
+    particle: int | None = None
 
     @property
     def gives_tokens(self) -> bool:
@@ -47,18 +53,48 @@ class BackboneSource(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def parts(self) -> tuple[BackboneSource, ...]:
-        """The models that make up the backbone: the one that reads and judges, then the one for token statistics.
+        """The models that make up the backbone: the one that reads and judges, or its particles; then that for tokens.
 
         Raises:
-            InputError: a second model beside one that gives token statistics, or one that is no plain causal LM.
+            InputError: a second model beside one that gives token statistics, or one that is no plain causal LM; a
+                directory of particles that are not all there.
         """
         if self.lm is None:
-            return (self,)
+            return self._members
         if self.guard not in ("auto", CLASSIFIER):
             raise InputError(f"lm {self.lm.model!r}: beside guard={self.guard!r}; only a classifier needs another LM")
         if self.lm.guard is not None or self.lm.lm is not None:
             raise InputError(f"lm {self.lm.model!r}: found a guard or a third model; wanted a plain causal LM")
-        return (msgspec.structs.replace(self, lm=None), self.lm)
+        return (*msgspec.structs.replace(self, lm=None)._members, self.lm)
+
+    @property
+    def place(self) -> BackboneSource:
+        """What is read from disk: the particle's own directory in place of the directory of all of them.
+
+        Raises:
+            InputError: a particle that is not there, or all of them where one model is wanted.
+        """
+        directory = self._directory
+        count = count_particles(directory)
+        if self.particle is None and not count:
+            return self
+        if self.particle is None or not 1 <= self.particle <= count:
+            raise InputError(
+                f"{directory}: holds {count or 'no'} particles; found particle={self.particle}, wanted one"
+            )
+        name = "model" if self.adapter is None else "adapter"
+        return msgspec.structs.replace(self, particle=None, **{name: str(particle(directory, self.particle))})
+
+    @property
+    def _directory(self) -> str:
+        """Where particles would be."""
+        return model_path(self.model) if self.adapter is None else self.adapter
+
+    @property
+    def _members(self) -> tuple[BackboneSource, ...]:
+        """This model, or each of its particles."""
+        count = count_particles(self._directory) if self.particle is None else 0
+        return tuple(msgspec.structs.replace(self, particle=at) for at in range(1, count + 1)) or (self,)
 
 
 def open_backbone(
@@ -86,7 +122,8 @@ def open_backbone(
         source = BackboneSource(source, revision)
     elif revision is not None:
         raise ValueError(f"revision {revision!r} beside a BackboneSource: wanted as BackboneSource(revision=...)")
-    tell = _each(progress, 2) if progress and source.lm else progress
+    readers = len(source.parts)
+    tell = _each(progress, readers) if progress and readers > 1 else progress
     opened = open_parts(source, device=device, progress=tell)
     return Joined(opened) if len(opened) > 1 else opened[0]
 
@@ -97,7 +134,7 @@ def open_parts(
     """The models of a backbone, to be cached each on its own; ``Joined`` makes one of them.
 
     Args:
-        source: one model, or with ``lm`` two.
+        source: one model, with ``lm`` two; of particles each.
         device: ``auto`` is CUDA where there is one.
         progress: told how many more conversations each of them has done.
 
@@ -109,8 +146,8 @@ def open_parts(
 
     first, *others = source.parts
     opened = TorchBackbone.load(first, device=device, progress=progress)
-    if others and gives_tokens(opened):
-        raise InputError(f"lm {others[0].model!r}: {source.model!r} gives token statistics itself")
+    if source.lm and gives_tokens(opened):
+        raise InputError(f"lm {source.lm.model!r}: {source.model!r} gives token statistics itself")
     return (opened, *(TorchBackbone.load(other, device=device, progress=progress) for other in others))
 
 

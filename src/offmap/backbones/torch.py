@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from offmap.backbones.guard_families import CLASSIFIER
-from offmap.backbones.guard_heads import GUARD, TrainedGuard, read_guard
+from offmap.backbones.guard_heads import TrainedGuard, guard_names, read_guard
 from offmap.backbones.guard_models import classifier_head, open_guard
 from offmap.backbones.loading import Loaded, load_model
 from offmap.backbones.pooling import PooledLayers
@@ -56,7 +56,7 @@ class TorchBackbone:
         source: what opens the same backbone again, with the precision and the family of guard that were chosen here.
         fingerprint: names weights, template, length limit and precision.
         scalars: names of the scores that it gives itself: "guard" of a guard, "guard 1", "guard 2", ... of several
-            trained heads, none of a plain LM.
+            trained heads, those of particles numbered all through; none of a plain LM.
         trained_on: (n,) uint64, hashes of the conversations that weights were fitted to, as far as it is known
             (``guard_heads.content_hashes``).
     """
@@ -81,14 +81,19 @@ class TorchBackbone:
         self._head = self._prove(loaded.model)
         self._guard = open_guard(loaded, source, limit, self._head) if loaded.guard else None
         self._trained = trained
-        self.trained_on = trained.trained_on if trained else np.zeros(0, np.uint64)
-        self.scalars = frozenset({GUARD}) if self._guard else frozenset(trained.names if trained else ())
+        if trained:
+            trained.require_width(loaded.model.config.get_text_config().hidden_size)
+        self.trained_on = trained.trained_on if trained else loaded.trained_on
+        own = guard_names(1, source.particle) if self._guard else ()
+        self.scalars = frozenset(trained.names if trained else own)
         self._render = self._guard.render if self._guard else Renderer(loaded.tokenizer, limit)
         self.fingerprint = f"{loaded.identity} template={self._render.fingerprint} dtype={self._dtype}"
         if self._guard:
             self.fingerprint += f" guard={self._guard.name}"
         if trained:
             self.fingerprint += f" heads={trained.identity}"
+        if source.particle is not None:
+            self.fingerprint += f" particle={source.particle}"
 
     @classmethod
     def load(
@@ -107,7 +112,8 @@ class TorchBackbone:
                 the directory of a PEFT adapter, or the id of one of the hub with a commit as ``adapter_revision``,
                 merged into the weights (needs the extra ``adapter``); its tokenizer is used where it has one, and a
                 classifier's brings its head, so that a plain base will do. A directory that ``offmap train`` wrote
-                gives its heads' scalars too. ``transcript``: conversations are read as "Human: ..." and "Assistant:
+                gives its heads' scalars too; of a directory of particles ``particle`` is the one that is meant
+                (``open_backbone`` opens all). ``transcript``: conversations are read as "Human: ..." and "Assistant:
                 ..." after empty lines. ``lm`` is for ``open_backbone``. ``dtype`` bfloat16
                 multiplies in bfloat16 and keeps sums, norms and the residual stream in float32; auto does so where the
                 processor has it, else all is float32. Conversations over ``max_tokens`` are cut by
@@ -116,7 +122,8 @@ class TorchBackbone:
                 ``ForSequenceClassification`` on a causal LM; auto asks the architecture and the model's name). It gives
                 the scalar "guard", log P(unsafe) - log P(safe); a classifier gives no token statistics. ``policy`` is
                 what ShieldGemma (always) and Granite Guardian (else: harm) judge by; ``unsafe_label`` is the label that
-                means unsafe, where a classifier's labels do not say, or 'not X' of a lone output X that is high where safe.
+                means unsafe, where a classifier's labels do not say, or 'not X' of a lone output X that is high where
+                safe.
             device: ``auto`` is CUDA where there is one.
             token_budget: tokens of a batch, padding included. On a CPU larger ones leave the cache and are slower.
             progress: called after every batch.
@@ -125,8 +132,9 @@ class TorchBackbone:
             InputError: no such model or adapter, no commit as revision, peft missing, a tokenizer or an architecture
                 that cannot be used, a guard that is not of its family or whose verdict or labels cannot be read.
         """
-        trained = None if source.guard else read_guard(model_path(source.model))
-        loaded = load_model(trained.reads(source) if trained else source, device)
+        place = source.place
+        trained = None if source.guard else read_guard(model_path(place.model), source.particle)
+        loaded = load_model(trained.reads(place) if trained else place, device)
         return cls(loaded, source, token_budget, progress, trained)
 
     def __call__(self, batch: Sequence[Conversation], spec: FeatureSpec) -> Features:

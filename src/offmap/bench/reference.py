@@ -13,6 +13,7 @@ import numpy as np
 
 from offmap.backbones.base import Backbone
 from offmap.backbones.guard_families import CLASSIFIER
+from offmap.backbones.guard_heads import require_unseen
 from offmap.backbones.joined import gives_tokens, scalars_of
 from offmap.backbones.source import BackboneSource
 from offmap.bench.published import ID, OVERALL, Entry, analyse, combine
@@ -78,11 +79,13 @@ def run_reference(
             order is the same; z-scores, and thresholds between two rows, are not.
 
     Raises:
-        InputError: rows without labels or too few, or no monitor could score those that are needed.
+        InputError: rows without labels or too few, no monitor could score those that are needed, or the backbone was
+            trained on test rows.
     """
     _require_rows(suite, suite.test)
+    require_unseen(backbone, {"test": suite.test})
     detectors = recipe(backbone, seed)
-    five = None if _has_five(backbone) else GuardProbe(heads=len(ENSEMBLE), seed=seed)
+    five = None if _own_ensemble(backbone) else GuardProbe(heads=len(ENSEMBLE), seed=seed)
     wanted = needs([*detectors.values(), *([five] if five else [])])
     train = rows_of(backbone, suite.train, FeatureSpec(hidden=wanted.hidden))
     asked = replace(wanted, scalars=wanted.scalars - set(ENSEMBLE)) if five else wanted
@@ -107,9 +110,10 @@ def recipe(backbone: Backbone, seed: int = 0) -> dict[str, Detector]:
 
     The guard is the backbone's own score where it is one fine-tuned for this (``own_guard``), else a linear head on
     its states. A generative guard's verdict, which other rows taught it, is a line of its own. The detectors named
-    ``ensemble-`` read the scalars of ``ENSEMBLE``: the backbone's, or else those of five heads on its states.
+    ``ensemble-`` read the scalars of ``ENSEMBLE``: the backbone's, as far as it gives several, or else those of five
+    heads on its states.
     """
-    scalars, own = scalars_of(backbone), own_guard(backbone)
+    scalars, own, ensemble = scalars_of(backbone), own_guard(backbone), _own_ensemble(backbone) or ENSEMBLE
     detectors: dict[str, Detector] = {
         GUARD: Scalar(own) if own else GuardProbe(heads=1, beta=0.0, seed=seed),
         "mahalanobis": Mahalanobis(reference=True),
@@ -118,8 +122,8 @@ def recipe(backbone: Backbone, seed: int = 0) -> dict[str, Detector]:
         detectors["perplexity"] = Perplexity("conversation")
     if UNCERTAINTY.name in scalars:
         detectors[UNCERTAINTY.name] = Scalar(UNCERTAINTY.name, UNCERTAINTY.question)
-    detectors["ensemble-min"] = GuardEnsemble("min", ENSEMBLE)
-    detectors["ensemble-pessimistic"] = GuardEnsemble("pessimistic", ENSEMBLE)
+    detectors["ensemble-min"] = GuardEnsemble("min", ensemble)
+    detectors["ensemble-pessimistic"] = GuardEnsemble("pessimistic", ensemble)
     if Scalar().name in scalars and not own:
         detectors["published-guard"] = Scalar()
     return detectors
@@ -144,7 +148,9 @@ def notes(backbone: Backbone) -> tuple[str, ...]:
         said.append("perplexity is that of the same model")
     if not known.transcript:
         said.append("conversations are written as the model's tokenizer asks, not as transcripts")
-    each = "" if _has_five(backbone) else "; the five are linear heads on pooled states, each with its own bootstrap"
+    own = _own_ensemble(backbone)
+    each = "" if own else "; the five are linear heads on pooled states, each with its own bootstrap"
+    each = f"; here of {len(own)}" if own and len(own) < len(ENSEMBLE) else each
     said.append(
         "ensemble-min is as published the least suspicious of five guards, ensemble-pessimistic the most suspicious, "
         f"as was meant{each}"
@@ -152,8 +158,10 @@ def notes(backbone: Backbone) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _has_five(backbone: Backbone) -> bool:
-    return set(ENSEMBLE) <= scalars_of(backbone)
+def _own_ensemble(backbone: Backbone) -> tuple[str, ...]:
+    """The scalars of ``ENSEMBLE`` that the backbone gives itself; none where that would be one guard, no ensemble."""
+    given = tuple(name for name in ENSEMBLE if name in scalars_of(backbone))
+    return given if len(given) > 1 else ()
 
 
 def combinations(names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -23,9 +23,10 @@ class BackboneOptions:
     """The model that reads the conversations, and how.
 
     Attributes:
-        backbone: pocket, a local Hugging Face model directory, or a hub id with --revision.
+        backbone: pocket, a local Hugging Face model directory, what `offmap train` left, or a hub id with --revision.
         revision: The pinned revision of a backbone from the hub.
-        adapter: A PEFT adapter for the backbone, merged into it: a directory, or a hub id with --adapter-revision.
+        adapter: A PEFT adapter for the backbone, merged into it: a directory, or a hub id with --adapter-revision; or a
+            directory of several, of `offmap train --particles`, which make as many models.
         adapter_revision: The pinned revision of an adapter from the hub.
         lm_adapter: Beside a classifier, which has no LM head: the adapter that makes the same backbone the causal LM
             that token statistics (perplexity) come from.

@@ -16,22 +16,23 @@ if TYPE_CHECKING:
     from offmap.choosing import Choice
 
 
-def inspect(bundle: Path, *, json: bool = False) -> None:
+def inspect(bundle: str, *, json: bool = False) -> None:
     """Show what a saved monitor consists of, after checking every file against its hash.
 
     Parameters
     ----------
     bundle
-        A directory that `offmap fit` or `offmap bench` wrote.
+        A directory that `offmap fit` or `offmap bench` wrote, or pocket, the monitor that the package brings.
     json
         Print a JSON object instead of a table.
     """
-    if json:
-        from offmap.bundle import read_card
+    from offmap.bundle import bundle_path, read_card
 
-        print(msgspec.json.encode(read_card(bundle)).decode())  # noqa: T201
+    place = bundle_path(bundle)
+    if json:
+        print(msgspec.json.encode(read_card(place)).decode())  # noqa: T201
         return
-    show(bundle, Console(), considered=True)
+    show(place, Console(), considered=True)
 
 
 def show(bundle: Path, console: Console, *, considered: bool = False) -> None:

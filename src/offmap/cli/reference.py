@@ -146,7 +146,7 @@ def _run(
     from offmap.feature_store import Cached
 
     source = model.source
-    asked = len(suite.test) * (bool(options.judge_url) + (source.lm is not None))
+    asked = len(suite.test) * (bool(options.judge_url) + len(source.parts) - 1)
     with bar("conversations", len(suite.train) + len(suite.test) + asked) as tick:
         judge = options.judge(tick)
         readers = open_parts(source, progress=tick)

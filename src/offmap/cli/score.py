@@ -28,7 +28,7 @@ CHUNK = 1024
 def score(
     file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
     *,
-    monitor: Path,
+    monitor: str = "pocket",
     backbone: str | None = None,
     revision: str | None = None,
     out: Path | None = None,
@@ -42,7 +42,8 @@ def score(
     file
         Conversations (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), or - for standard input.
     monitor
-        A directory that `offmap fit` or `offmap bench` wrote.
+        A directory that `offmap fit` or `offmap bench` wrote, or pocket, the monitor that the package brings: trained
+        on generated conversations, it is for a first look and not for real traffic.
     backbone
         Where the monitor's model lies on this machine, if not where it was fitted; the weights must be the same.
     revision

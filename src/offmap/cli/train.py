@@ -14,11 +14,12 @@ from rich.console import Console
 from offmap.cli.bench import PROCEDURAL, SuiteOptions
 
 if TYPE_CHECKING:
-    from offmap.backbones.guard_heads import GuardRecord
+    from offmap.backbones import BackboneSource
+    from offmap.cli.train_outcome import Runs
     from offmap.conversation import Conversation
     from offmap.suites import Suite
     from offmap.train import TrainOptions
-    from offmap.train.loop import Watch
+    from offmap.train.watching import Watch
 
 Leaks = Literal["refuse", "drop", "allow"]
 LEAKS_FILE = "leaks.jsonl"
@@ -30,11 +31,16 @@ class LearningOptions:
     """How the guard learns.
 
     Attributes:
+        recipe: default trains guard heads and a language model on one trunk; reference two adapters on one base, as
+            published with MOOD: OUT/guard, a classifier's, and OUT/lm, a causal LM's, for `offmap bench --recipe
+            reference` and for mood-bench.
+        particles: Guards that differ by their seeds, each a model of its own: the backbone takes as many passes, and
+            the most suspicious is heard. The published ensemble is of 5.
         method: full trains every weight, lora an adapter; auto is full for a model under 100 million parameters.
         heads: guard heads, each on its own bootstrap of the rows; the most suspicious is heard.
         lm_weight: Of the language-model loss on safe replies; 0 trains the guard alone.
         epochs: Passes over the rows.
-        rate: The highest learning rate of the trunk; 3e-4 for full, 1e-3 for lora otherwise.
+        rate: The highest learning rate of the trunk; 1e-4 for full, 1e-3 for lora otherwise.
         rank: Of the adapter.
         batch_tokens: Tokens of a micro-batch.
         accumulate: Micro-batches of a step.
@@ -47,20 +53,22 @@ class LearningOptions:
         precision: bfloat16, float32, or what the hardware does best.
     """
 
+    recipe: Literal["default", "reference"] = "default"
+    particles: int = 1
     method: Literal["auto", "full", "lora"] = "auto"
     heads: int = 8
     lm_weight: float = 0.3
     epochs: float = 2.0
     rate: float | None = None
     rank: int = 16
-    batch_tokens: int = 2048
-    accumulate: int = 2
+    batch_tokens: int = 1024
+    accumulate: int = 8
     max_tokens: int | None = None
     long_rows: Literal["cut", "refuse"] = "cut"
     pack: bool = False
     checkpointing: bool = False
     validation: float = 0.1
-    patience: int = 4
+    patience: int = 6
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def settled(self, seed: int) -> TrainOptions:
@@ -74,7 +82,8 @@ class LearningOptions:
         from offmap.train import TrainOptions
 
         require_least("heads", self.heads, 1)
-        named = {name: value for name, value in vars(self).items() if name != "heads"}
+        require_least("particles", self.particles, 1)
+        named = {name: value for name, value in vars(self).items() if name not in ("recipe", "particles", "heads")}
         options = TrainOptions(heads=GuardProbe(heads=self.heads), seed=seed, **named)
         options.check()
         return options
@@ -94,14 +103,14 @@ def train(
     leaks: Leaks = "refuse",
     seed: int = 0,
 ) -> None:
-    """Train a guard on a suite's fit rows; what comes out is a backbone for `offmap bench` and `offmap fit`.
+    """Train guards on a suite's fit rows; what comes out is a backbone for `offmap bench` and `offmap fit`.
 
     Killed and run again, it goes on from its last checkpoint.
 
     Parameters
     ----------
     out
-        The directory of the trained model or adapter, its heads and its log.
+        The directory of the trained model or adapter, its heads and its log, or of several.
     base
         What is trained: pocket, a local Hugging Face model directory, or a hub id with --revision.
     revision
@@ -117,15 +126,39 @@ def train(
     """
     from offmap.backbones import BackboneSource
     from offmap.cli.checks import require_least, require_packages
-    from offmap.train import train as run
+    from offmap.cli.train_outcome import next_command, show, trained_backbone
+    from offmap.train.reference import require_published
 
     require_least("seed", seed, 0)
     require_packages("train", ("accelerate", "datasketch", "peft"))
-    options = learning.settled(seed)
+    options, source, reference = learning.settled(seed), BackboneSource(base, revision), learning.recipe == "reference"
+    if reference:
+        require_published(source, options)
     rows = _rows(conversations.load(seed), leaks, seed, out)
     with _progress() as watch:
-        record = run(rows, BackboneSource(base, revision), out, options, split_seed=seed, watch=watch)
-    _show(record, out, conversations, seed)
+        runs = _train(rows, source, out, options, learning, watch)
+    named = trained_backbone(base, revision, out, reference=reference)
+    show(runs, next_command(conversations, seed, named, reference=reference))
+
+
+def _train(
+    rows: Sequence[Conversation],
+    base: BackboneSource,
+    out: Path,
+    options: TrainOptions,
+    learning: LearningOptions,
+    watch: Watch,
+) -> Runs:
+    from offmap.train import train as train_one
+    from offmap.train import train_particles, train_reference
+
+    seed, particles = options.seed, learning.particles
+    if learning.recipe == "reference":
+        return train_reference(rows, base, out, options, particles=particles, split_seed=seed, watch=watch)
+    if particles == 1:
+        return {"": train_one(rows, base, out, options, split_seed=seed, watch=watch).run}
+    several = train_particles(rows, base, out, options, particles=particles, split_seed=seed, watch=watch)
+    return {f"particle {number}": record.run for number, record in enumerate(several, 1)}
 
 
 def _rows(suite: Suite, leaks: Leaks, seed: int, out: Path) -> Sequence[Conversation]:
@@ -180,28 +213,3 @@ def _progress() -> Iterator[Watch]:
 def _losses(losses: Mapping[str, float]) -> str:
     names = {"guard": "guard", "lm": "lm", "eval_guard": "held out", "eval_auroc": "AUROC"}
     return "  ".join(f"{said} {losses[name]:.3f}" for name, said in names.items() if name in losses) or "training"
-
-
-def _show(record: GuardRecord, out: Path, conversations: SuiteOptions, seed: int) -> None:
-    """What came out, and what to do with it."""
-    from rich import box
-    from rich.table import Table
-
-    run, console = record.run, Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("on held-out rows", "before", "after"):
-        table.add_column(name, justify="left" if name == "on held-out rows" else "right")
-    for name, said in (("eval_guard", "guard loss"), ("eval_lm", "language-model loss"), ("eval_auroc", "AUROC")):
-        table.add_row(said, *(f"{run[when][name]:.3f}" for when in ("before", "best")))
-    console.print(table)
-    speed = run["trained_tokens"] / run["seconds"]
-    console.print(
-        f"{record.method}, {run['parameters']:,} parameters, {run['rows'][0]} rows, {run['steps']} steps, best at step "
-        f"{run['best']['step']}; {run['seconds']:.0f} s, {speed:,.0f} tokens/s on {run['device']}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if run["cut_rows"]:
-        console.print(f"{run['cut_rows']} rows were cut to fit the model", highlight=False)
-    told = f"--suite {conversations.suite}" + (f" --seed {seed}" if seed else "")
-    console.print(f"next: offmap bench {told} --backbone {out}", highlight=False, markup=False, soft_wrap=True)

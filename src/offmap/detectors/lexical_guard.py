@@ -76,7 +76,9 @@ class LexicalGuard:
     def restore(self, arrays: Arrays) -> FittedLexicalGuard:
         """From ``arrays()`` of an equal detector."""
         intercept, strength = (float(value) for value in arrays["numbers"])
-        return FittedLexicalGuard(self, np.array(arrays["idf"]), np.array(arrays["weights"]), intercept, strength)
+        idf, weights = np.zeros(BUCKETS), np.zeros(BUCKETS)
+        idf[arrays["used"]], weights[arrays["used"]] = arrays["idf"], arrays["weights"]
+        return FittedLexicalGuard(self, idf, weights, intercept, strength)
 
     def _counts(self, x: Features) -> csr_matrix:
         """(n, BUCKETS): 1 + log of how often each token and pair was said; 0 where never."""
@@ -137,8 +139,10 @@ class FittedLexicalGuard:
         return np.asarray(_unit(self.guard._counts(x), self.idf) @ self.weights + self.intercept)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Inverse document frequencies, weights, intercept and strength."""
-        return {"idf": self.idf, "weights": self.weights, "numbers": np.array([self.intercept, self.strength])}
+        """Inverse document frequencies and weights of the columns that the fit rows used; intercept and strength."""
+        used = np.flatnonzero(self.idf).astype(np.int32)
+        numbers = np.array([self.intercept, self.strength])
+        return {"used": used, "idf": self.idf[used], "weights": self.weights[used], "numbers": numbers}
 
 
 def _bucket(mixed: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -51,7 +51,10 @@ def _chart(log: Sequence[Mapping[str, float]], best: int) -> Any:
     colour = alt.Color("rows:N", title=None, scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())))
     panels = []
     for panel, *_ in _PANELS:
-        data = alt.Data(values=[point for point in drawn if point["panel"] == panel])
+        values = [point for point in drawn if point["panel"] == panel]
+        if not values:
+            continue  # of what was not learned
+        data = alt.Data(values=values)
         base = alt.Chart(data, title=panel, width=240, height=160)
         lines = base.mark_line(point=True).encode(
             x=alt.X("step:Q", title="step"),

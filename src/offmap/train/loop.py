@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from offmap.atomic import write_whole
 from offmap.errors import InputError
+from offmap.features import FloatArray
 from offmap.train.objective import Objective
 from offmap.train.options import TrainOptions
 from offmap.train.rows import Batch, Line, Material, collate
 
-WEIGHTS, DONE, BEST = "trained.safetensors", "complete", "best.safetensors"
+WEIGHTS, DONE, BEST, STATE = "trained.safetensors", "complete", "best.safetensors", "trainer_state.json"
 WARM_UP = 0.05
 """The share of the steps over which the rate rises."""
 LOGS = 40
 """Points of the training loss in a run."""
-Watch = Callable[[int, int, Mapping[str, float]], None]
-"""Told after every step: steps done, steps in all, the latest losses."""
 
 
 class Batches(Dataset[Batch]):
@@ -63,13 +64,19 @@ class Place:
 
 
 class GuardTrainer(Trainer):
-    """A Trainer that saves what is trained, and that looks at the guard's loss on rows it does not train on."""
+    """A Trainer that saves what is trained, and that looks at the losses on rows it does not train on.
+
+    Attributes:
+        objective: what is trained.
+        seconds: of training so far, those before an interruption included as far as their steps were kept.
+    """
 
     def __init__(
         self, objective: Objective, train: Batches, held_out: Batches, options: TrainOptions, place: Place
     ) -> None:
         arguments = _arguments(options, place, -(-len(train) // options.accumulate))
         self.objective: Objective = objective
+        self.seconds, self._since = 0.0, 0.0
         super().__init__(
             model=objective,
             args=arguments,
@@ -77,10 +84,10 @@ class GuardTrainer(Trainer):
             eval_dataset=held_out,
             data_collator=_only,
             optimizers=(_optimizer(objective, options), None),
-            callbacks=[_Patience(options.patience)],
+            callbacks=[_Patience(options.patience, f"eval_{objective.parts[0]}")],
         )
         self.remove_callback(PrinterCallback)
-        self._plan = train
+        self._plan, self._options = train, options
         self._held_out, self._place, self._best = held_out, place, place.work / BEST
         self._recent: list[tuple[float, float]] = []
 
@@ -93,10 +100,7 @@ class GuardTrainer(Trainer):
         losses = model(**inputs)
         found = float(losses["guard"]), float(losses["lm"])
         if not all(map(math.isfinite, (*found, float(losses["loss"].detach())))):
-            raise InputError(
-                f"step {self.state.global_step + 1}: the loss is not a number (guard {found[0]:g}, language model "
-                f"{found[1]:g}); a lower rate or precision=float32 is wanted. The last checkpoint is kept"
-            )
+            raise self._lost(f"the loss is not a number (guard {found[0]:g}, language model {found[1]:g})")
         self._recent.append(found)
         loss: torch.Tensor = losses["loss"]
         return loss
@@ -104,18 +108,20 @@ class GuardTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any) -> None:
         """Log with the guard's and the language model's part of the training loss."""
         if "loss" in logs and self._recent:
-            logs["guard"], logs["lm"] = (float(x) for x in np.mean(self._recent, axis=0))
+            guard, lm = (float(x) for x in np.mean(self._recent, axis=0))
+            logs |= {"guard": guard} if "guard" in self.objective.parts else {}
+            logs |= {"lm": lm} if self._options.lm_weight else {}
             self._recent.clear()
         super().log(logs, *args)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Losses and AUROC on the held-out rows; the best weights so far are kept.
 
-        AUROC is unweighted, of the heads' mean logit.
+        The guard's are those of its heads' mean logit. Its loss is what remains after the best scale and shift of that
+        logit: scores become p-values, so only their order counts, and a guard that has grown too sure is no worse.
         """
         metrics = {f"eval_{name}": value for name, value in self._look().items()}
-        earlier = [entry["eval_guard"] for entry in self.state.log_history if "eval_guard" in entry]
-        if metrics["eval_guard"] < min(earlier, default=math.inf):
+        if metrics[self.goal] < min(_seen(self.state.log_history, self.goal), default=math.inf):
             write_whole(self._best, save(trained_weights(self.objective)))
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -123,7 +129,7 @@ class GuardTrainer(Trainer):
 
     def _look(self) -> dict[str, float]:
         self.objective.eval()
-        totals, logits, labels = np.zeros(2), [], []
+        totals, logits, labels, weights = np.zeros(2), [], [], []
         norms = self.objective.norms
         with torch.no_grad(), self.accelerator.autocast():
             for at in range(len(self._held_out)):
@@ -132,16 +138,46 @@ class GuardTrainer(Trainer):
                 totals += [float(found["guard"]) * norms["rows"], float(found["lm"]) * norms["tokens"]]
                 logits.append(found["logits"].float().mean(dim=1).cpu().numpy())
                 labels.append(batch["unsafe"].cpu().numpy() > 0)
-        guard, lm = (totals / [len(np.concatenate(labels)), max(1, self._held_out.n_spoken)]).tolist()
-        if not math.isfinite(guard):
-            raise InputError("the guard's loss on held-out rows is not a number; a lower rate is wanted")
-        return {"guard": guard, "lm": lm, "auroc": _auroc(np.concatenate(logits), np.concatenate(labels))}
+                weights.append(batch["weights"][:, 0].cpu().numpy())
+        unsafe, scores = np.concatenate(labels), np.concatenate(logits)
+        means = dict(zip(("guard", "lm"), totals / [len(unsafe), max(1, self._held_out.n_spoken)], strict=True))
+        losses = {name: float(means[name]) for name in self.objective.parts}
+        if not math.isfinite(losses[self.objective.parts[0]]):
+            raise self._lost("the loss on held-out rows is not a number")
+        if "guard" in losses:
+            losses |= {"guard": rescaled_loss(scores, unsafe, np.concatenate(weights)), "auroc": _auroc(scores, unsafe)}
+        return losses
+
+    @property
+    def goal(self) -> str:
+        """What the log calls the loss on held-out rows that says when to stop."""
+        return f"eval_{self.objective.parts[0]}"
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the trained weights into a checkpoint."""
+        """Write the trained weights into a checkpoint.
+
+        Raises:
+            InputError: one is not a finite number.
+        """
+        weights = trained_weights(self.objective)
+        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+            raise self._lost("a trained weight is not a number")
         place = Path(output_dir or self._place.work)
         place.mkdir(parents=True, exist_ok=True)
-        write_whole(place / WEIGHTS, save(trained_weights(self.objective)))
+        write_whole(place / WEIGHTS, save(weights))
+
+    def go(self, last: Path | None) -> None:
+        """Train to the end, from a checkpoint where there is one; not if that was the end already."""
+        self.args.eval_on_start = last is None
+        if last:
+            self.seconds = float((last / DONE).read_text())
+            self.state = TrainerState.load_from_json(str(last / STATE))
+            if _enough(self.state.log_history, self._options.patience, self.goal):
+                restore_weights(self.objective, last / WEIGHTS)
+                return
+        self._since = time.perf_counter() - self.seconds
+        self.train(resume_from_checkpoint=str(last) if last else None)
+        self.seconds = time.perf_counter() - self._since
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         del model
@@ -153,45 +189,34 @@ class GuardTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        write_whole(self._place.work / f"checkpoint-{self.state.global_step}" / DONE, b"")
+        place = self._place.work / f"checkpoint-{self.state.global_step}"
+        write_whole(place / DONE, f"{time.perf_counter() - self._since:.3f}".encode())
+        for earlier in self._place.work.glob("checkpoint-*"):
+            if earlier != place:
+                _remove(earlier)
 
-
-class Watcher(TrainerCallback):
-    """Tells someone of every step."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch, self._latest = watch, dict[str, float]()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """Remember the latest losses."""
-        self._latest |= {name: value for name, value in (logs or {}).items() if name in _TOLD}
-        self._watch(state.global_step, state.max_steps, self._latest)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Tell how far it is."""
-        self._watch(state.global_step, state.max_steps, self._latest)
-
-
-_TOLD = ("guard", "lm", "eval_guard", "eval_lm", "eval_auroc")
+    def _lost(self, found: str) -> InputError:
+        return InputError(
+            f"after step {self.state.global_step} {found}; a lower rate or precision=float32 is wanted, in another "
+            "place or after removing this run. Its last checkpoint is kept"
+        )
 
 
 class _Patience(TrainerCallback):
-    """Stops when the guard's held-out loss has not fallen for some evaluations; reads the log, has no state."""
+    """Stops when the held-out loss has not fallen for some evaluations; reads the log, has no state."""
 
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
+    def __init__(self, patience: int, goal: str) -> None:
+        self._patience, self._goal = patience, goal
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Ask to stop where it is time."""
-        losses = [entry["eval_guard"] for entry in state.log_history if "eval_guard" in entry]
-        if len(losses) - 1 - int(np.argmin(losses)) >= self._patience:
+        if _enough(state.log_history, self._patience, self._goal):
             control.should_training_stop = True
 
 
 def run_loop(trainer: GuardTrainer, work: Path) -> list[dict[str, float]]:
     """Train, from the last whole checkpoint where there is one, and load the best weights. Returns the log."""
-    last = _last_checkpoint(work)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.go(_last_checkpoint(work))
     restore_weights(trainer.objective, work / BEST)
     return list(trainer.state.log_history)
 
@@ -215,9 +240,26 @@ def _last_checkpoint(work: Path) -> Path | None:
     found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     for path in found:
         if not (path / DONE).is_file():
-            shutil.rmtree(path)
+            _remove(path)
     whole = [path for path in found if path.exists()]
     return whole[-1] if whole else None
+
+
+def _remove(checkpoint: Path) -> None:
+    """Its marker first: a half-removed one is not a whole one."""
+    (checkpoint / DONE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
+
+
+def _seen(log: Sequence[Mapping[str, float]], goal: str) -> list[float]:
+    """The held-out loss of every evaluation."""
+    return [entry[goal] for entry in log if goal in entry]
+
+
+def _enough(log: Sequence[Mapping[str, float]], patience: int, goal: str = "eval_guard") -> bool:
+    """Whether the held-out loss has not fallen for ``patience`` evaluations."""
+    losses = _seen(log, goal)
+    return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
 def _arguments(options: TrainOptions, place: Place, steps: int) -> TrainingArguments:
@@ -236,7 +278,6 @@ def _arguments(options: TrainOptions, place: Place, steps: int) -> TrainingArgum
         eval_on_start=True,
         save_strategy="steps",
         save_steps=max(1, every // 2),
-        save_total_limit=2,
         bf16=place.bfloat16,
         use_cpu=place.device == "cpu",
         seed=options.seed,
@@ -250,14 +291,36 @@ def _arguments(options: TrainOptions, place: Place, steps: int) -> TrainingArgum
 
 
 def _optimizer(objective: Objective, options: TrainOptions) -> torch.optim.AdamW:
-    heads = list(objective.guard.parameters())
-    trunk = [p for p in objective.model.parameters() if p.requires_grad]
+    heads = [p for p in objective.guard.parameters() if p.requires_grad] if objective.guard is not None else []
+    own = set(map(id, heads))  # a classifier's output layer is a part of the model too
+    trunk = [p for p in objective.model.parameters() if p.requires_grad and id(p) not in own]
     groups: list[dict[str, Any]] = [{"params": trunk, "lr": options.rate}, {"params": heads, "lr": options.head_rate}]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+    return torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0)
 
 
 def _only(items: list[Batch]) -> Batch:
     return items[0]
+
+
+def rescaled_loss(logits: FloatArray, unsafe: NDArray[np.bool_], weights: FloatArray) -> float:
+    """The weighted mean log-loss of ``exp(a) * logits + b`` for the a and b that make it least.
+
+    Args:
+        logits: (n,) higher is more unsafe.
+        unsafe: (n,) labels.
+        weights: (n,) of the rows.
+    """
+    from scipy.optimize import minimize
+
+    z, signs = logits.astype(np.float64), np.where(unsafe, 1.0, -1.0)
+    z = (z - z.mean()) / max(float(z.std()), 1e-300)  # the least is the same, the way to it shorter
+    share = weights.astype(np.float64) / weights.sum()
+
+    def loss(at: FloatArray) -> float:
+        return float(share @ np.logaddexp(0, -signs * (np.exp(min(at[0], 50.0)) * z + at[1])))  # separable: no end
+
+    starts = ([0.0, 0.0], [2.0, 0.0])
+    return min(float(minimize(loss, start, method="Nelder-Mead", options={"maxiter": 400}).fun) for start in starts)
 
 
 def _auroc(scores: np.ndarray, unsafe: np.ndarray) -> float:

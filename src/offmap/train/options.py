@@ -12,7 +12,7 @@ from offmap.errors import InputError
 Method = Literal["auto", "full", "lora"]
 SMALL = 100_000_000
 """Parameters below which ``auto`` trains all of them: an adapter would save nothing."""
-RATES = {"full": 3e-4, "lora": 1e-3}
+RATES = {"full": 1e-4, "lora": 1e-3}
 """Highest learning rate of the trunk."""
 
 
@@ -26,13 +26,14 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
             its own bootstrap of the rows.
         lm_weight: of the language-model loss beside the guard's; 0 trains the guard alone.
         epochs: passes over the rows.
-        rate: the highest learning rate of the trunk; None: 3e-4 for full, 1e-3 for lora.
+        rate: the highest learning rate of the trunk; None: 1e-4 for full, 1e-3 for lora.
         head_rate: that of the heads.
         rank: of the adapter.
         batch_tokens: tokens of a micro-batch, padding included.
         accumulate: micro-batches of an optimizer step; rows of one length share a micro-batch, a step mixes lengths.
         max_tokens: longer rows are cut by ``rendering.truncate``; None: at what the model has positions for.
         long_rows: cut them, or refuse to train.
+        even: whether an epoch reads as many tokens of one domain as of another; a row's weight makes up for it.
         pack: whether rows share a line under a block-diagonal mask, instead of sharing a batch with rows of like
             length. Pays on accelerators, where small batches do not.
         checkpointing: whether activations are computed again on the way back: less memory, a third more time.
@@ -48,16 +49,17 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     lm_weight: float = 0.3
     epochs: float = 2.0
     rate: float | None = None
-    head_rate: float = 1e-3
+    head_rate: float = 3e-4
     rank: int = 16
-    batch_tokens: int = 2048
-    accumulate: int = 2
+    batch_tokens: int = 1024
+    accumulate: int = 8
     max_tokens: int | None = None
     long_rows: Literal["cut", "refuse"] = "cut"
+    even: bool = True
     pack: bool = False
     checkpointing: bool = False
     validation: float = 0.1
-    patience: int = 4
+    patience: int = 6
     evaluations: int = 12
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0

@@ -39,6 +39,8 @@ class Material:
         weights: (n, heads) what each counts for each head; each column has mean one.
         keys: (n,) uint64, what they say, as a hash.
         pools: how tokens become one vector.
+        rates: (n,) how often each is met in an epoch, on average; a row that is met twice as often weighs half.
+        plain: whether the language model learns every token of every row.
     """
 
     rows: Sequence[Rendered]
@@ -46,6 +48,8 @@ class Material:
     weights: FloatArray
     keys: NDArray[np.uint64]
     pools: tuple[Pool, ...]
+    rates: FloatArray
+    plain: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,9 +65,13 @@ class Material:
         return sum(int(self.spoken(at).sum()) for at in range(len(self)))
 
     def spoken(self, at: int) -> NDArray[np.bool_]:
-        """Which tokens of a row the language model learns: a safe row's assistant tokens."""
-        row = self.rows[at]
-        return np.asarray((row.roles == _ASSISTANT) & ~self.unsafe[at])
+        """Which tokens of a row the language model learns: a safe row's assistant tokens, as far as any is before.
+
+        Of plain material, all that have one before.
+        """
+        said = ((self.rows[at].roles == _ASSISTANT) & ~self.unsafe[at]) | self.plain
+        said[:1] = False
+        return np.asarray(said)
 
 
 def material(
@@ -74,11 +82,15 @@ def material(
     heads: int = 1,
     seed: int = 0,
     long_rows: str = "cut",
+    even: bool = False,
+    plain: bool = False,
 ) -> Material:
     """Render labelled conversations and weigh them.
 
     Safe and unsafe rows weigh the same; within a label so do the domains. Of several heads each sees a Poisson
-    bootstrap: a row counts for a head as often as a hash of its content says.
+    bootstrap: a row counts for a head as often as a hash of its content says. With ``even`` an epoch reads as many
+    tokens of one domain as of another: long rows that teach a guard little do not crowd out short ones that do. With
+    ``plain`` every row weighs the same for all heads, and the language model learns all of it.
 
     Raises:
         InputError: a row without a label, rows of one label only, an empty row, or a row over the limit where
@@ -94,8 +106,11 @@ def material(
     rows = render(conversations)
     _require_readable(conversations, rows, render.max_tokens, long_rows)
     keys = content_hashes(conversations)
-    weights = balanced(unsafe, [c.domain for c in conversations])[:, None] * _bootstraps(keys, heads, seed)
-    return Material(rows, unsafe, weights / weights.mean(axis=0), keys, pools)
+    domains = [c.domain for c in conversations]
+    weights = balanced(unsafe, domains)[:, None] * _bootstraps(keys, heads, seed)
+    weights = np.ones_like(weights) if plain else weights
+    rates = even_rates([len(row) for row in rows], domains) if even else np.ones(len(rows))
+    return Material(rows, unsafe, weights / weights.mean(axis=0) / rates[:, None], keys, pools, rates, plain)
 
 
 def balanced(unsafe: NDArray[np.bool_], domains: Sequence[str]) -> FloatArray:
@@ -111,7 +126,25 @@ def balanced(unsafe: NDArray[np.bool_], domains: Sequence[str]) -> FloatArray:
     return weights
 
 
-def plan(lengths: NDArray[np.int64], budget: int, epochs: float, seed: int, *, pack: bool = False) -> list[list[Line]]:
+def even_rates(lengths: Sequence[int], domains: Sequence[str]) -> FloatArray:
+    """(n,) how often a row is met in an epoch that reads as many tokens of each domain, and no more in all."""
+    tokens, names = np.asarray(lengths, np.float64), np.asarray(domains, dtype=object)
+    present = sorted(set(domains))
+    rates = np.empty(len(tokens))
+    for domain in present:
+        rates[names == domain] = tokens.sum() / (len(present) * tokens[names == domain].sum())
+    return rates
+
+
+def plan(
+    lengths: NDArray[np.int64],
+    budget: int,
+    epochs: float,
+    seed: int,
+    *,
+    pack: bool = False,
+    rates: FloatArray | None = None,
+) -> list[list[Line]]:
     """All batches of a run, in order: each epoch holds every row once, the last maybe a part of them.
 
     Args:
@@ -120,12 +153,14 @@ def plan(lengths: NDArray[np.int64], budget: int, epochs: float, seed: int, *, p
         epochs: how many, and what part of one.
         seed: of the order.
         pack: whether rows share lines.
+        rates: (n,) how often an epoch holds each row, on average; None: once.
     """
     rng = np.random.default_rng(seed)
     batches: list[list[Line]] = []
     left = epochs
     while left > 0:
-        lines = _packed(lengths, budget, rng) if pack else _alike(lengths, rng)
+        rows = np.arange(len(lengths)) if rates is None else _drawn(rates, rng)
+        lines = _packed(rows, lengths, budget, rng) if pack else _alike(rows, lengths, rng)
         epoch = _batches(lines, lengths, budget)
         shuffled = [epoch[i] for i in rng.permutation(len(epoch))]
         batches += shuffled if left >= 1 else shuffled[: max(1, round(left * len(shuffled)))]
@@ -169,7 +204,8 @@ def _bootstraps(keys: NDArray[np.uint64], heads: int, seed: int) -> FloatArray:
     if heads == 1:
         return np.ones((len(keys), 1))
     draws = [np.random.default_rng([seed, int(key)]).poisson(1.0, heads) for key in keys]
-    return np.array(draws, np.float64).reshape(len(keys), heads)
+    counts = np.array(draws, np.float64).reshape(len(keys), heads)
+    return np.where(counts.any(axis=0), counts, 1.0)  # of a few rows, a head may have drawn none
 
 
 def _require_readable(
@@ -187,18 +223,24 @@ def _require_readable(
         )
 
 
-def _alike(lengths: NDArray[np.int64], rng: np.random.Generator) -> list[Line]:
+def _drawn(rates: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows, each as often as its rate says: whole times surely, the rest by chance."""
+    times = np.floor(rates).astype(np.int64) + (rng.random(len(rates)) < rates % 1)
+    return np.repeat(np.arange(len(rates)), times)
+
+
+def _alike(rows: NDArray[np.int64], lengths: NDArray[np.int64], rng: np.random.Generator) -> list[Line]:
     """One row a line, in the order of their lengths, with some play."""
-    return [[int(at)] for at in np.argsort(lengths + rng.integers(0, WIDTH, len(lengths)), kind="stable")]
+    return [[int(rows[at])] for at in np.argsort(lengths[rows] + rng.integers(0, WIDTH, len(rows)), kind="stable")]
 
 
-def _packed(lengths: NDArray[np.int64], budget: int, rng: np.random.Generator) -> list[Line]:
-    """Rows in random order, each in the first line with room: a line holds as much as the longest row."""
-    room = max(int(lengths.max()), min(budget, WIDTH))
+def _packed(rows: NDArray[np.int64], lengths: NDArray[np.int64], budget: int, rng: np.random.Generator) -> list[Line]:
+    """Rows in random order, each in the first line with room: as much as the longest row that the budget holds."""
+    room = min(budget // WIDTH * WIDTH, _round_up(int(lengths.max())))
     lines: list[Line] = []
     left: list[int] = []
     open_from = 0
-    for at in rng.permutation(len(lengths)):
+    for at in rng.permutation(rows):
         size = int(lengths[at])
         place = next((i for i in range(open_from, len(lines)) if left[i] >= size), None)
         if place is None:

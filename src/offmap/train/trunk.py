@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,31 +16,49 @@ from offmap.errors import InputError
 from offmap.train.objective import GuardHeads, Objective
 from offmap.train.options import TrainOptions
 
+Task = Literal["CAUSAL_LM", "SEQ_CLS"]
+"""What PEFT calls what an adapter is for."""
+
 
 def build(loaded: Loaded, heads: GuardHeads, options: TrainOptions) -> Objective:
     """The objective on a trunk whose weights, or whose adapter's, are ready to be trained.
 
     Raises:
-        InputError: peft is missing for an adapter, or it knows no layers of this model to adapt.
+        InputError: peft is missing for an adapter, or it knows no layers of this model to adapt; activations of this
+            model cannot be computed again.
     """
-    head = _proven_head(loaded)
-    model: Any = loaded.model
-    if options.method == "lora":
-        model = _adapted(model, options)
-    else:
-        model.requires_grad_(True)
-    if options.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+    head, model = proven_head(loaded), ready(loaded, options)
     device = next(loaded.model.parameters()).device
     return Objective(model, loaded.decoder, head, heads.to(device), options.heads.layers, options.lm_weight)
 
 
+def ready(loaded: Loaded, options: TrainOptions, task: Task = "CAUSAL_LM") -> Any:
+    """The model with its weights, or an adapter's for that task, ready to be trained.
+
+    Raises:
+        InputError: as ``build``.
+    """
+    model: Any = loaded.model
+    if options.method == "lora":
+        model = _adapted(model, options, task)
+    else:
+        model.requires_grad_(True)
+    if options.checkpointing:
+        _checkpoint(model)
+    return model
+
+
 def save_trunk(model: Any, loaded: Loaded, out: Path) -> None:
-    """Write the model, or the adapter, and the tokenizer into ``out``; each file appears whole."""
+    """Write the model, or the adapter, and the tokenizer into ``out``; each file appears whole.
+
+    Beside a classifier's adapter its configuration, which says what its labels mean: PEFT does not.
+    """
     with _quiet(), tempfile.TemporaryDirectory(dir=out, prefix=".model.") as fresh:
-        model.save_pretrained(fresh)
+        # Else peft asks the hub whether the base has as many tokens; embeddings are not what is adapted.
+        model.save_pretrained(fresh, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
         loaded.tokenizer.save_pretrained(fresh)
+        if loaded.guard:
+            loaded.model.config.save_pretrained(fresh)
         (Path(fresh) / "README.md").unlink(missing_ok=True)
         for file in Path(fresh).iterdir():
             shutil.move(file, out / file.name)
@@ -50,19 +69,37 @@ def precision(name: str, device: torch.device) -> torch.dtype:
     return _dtype(name, device)
 
 
-def _adapted(model: Any, options: TrainOptions) -> Any:
+def _checkpoint(model: Any) -> None:
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(f"{type(model).__name__}: {error} Wanted: checkpointing off") from error
+
+
+def _adapted(model: Any, options: TrainOptions, task: Task) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise InputError("an adapter needs peft: pip install 'offmap[train]'") from error
-    config = LoraConfig(r=options.rank, lora_alpha=2 * options.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=2 * options.rank,
+        target_modules="all-linear",
+        task_type=task,
+        modules_to_save=["score"] if task == "SEQ_CLS" else None,
+    )
+    torch.manual_seed(options.seed)  # fresh weights are random
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"{type(model).__name__}: no adapter can be put into it: {error}") from error
 
 
-def _proven_head(loaded: Loaded) -> Head:
+def proven_head(loaded: Loaded) -> Head:
+    """The form of its LM head, proven on one example; before an adapter is put into it."""
     device = next(loaded.model.parameters()).device
     tokens = torch.arange(8, device=device)[None]
     with torch.inference_mode():

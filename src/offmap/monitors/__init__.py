@@ -1,0 +1,1 @@
+"""The monitor that the package brings, as a bundle; ``recipes/pocket`` says how it is made."""
