@@ -1,4 +1,4 @@
-"""Does training the language model beside the guard cost the guard recall? Five trunks, several seeds.
+"""Does training the language model beside the guard cost the guard recall? Four trunks, several seeds.
 
     python benchmarks/joint_training.py [--suite procedural] [--out runs/joint] [--seeds 3]
 
@@ -33,7 +33,7 @@ from offmap.splits import split
 from offmap.suites import Suite, load
 from offmap.train import TrainOptions, train
 
-WEIGHTS = {"guard only": 0.0, "joint, 0.1": 0.1, "joint, 0.3": 0.3, "joint, 1": 1.0}
+WEIGHTS = {"guard only": 0.0, "joint, 0.3": 0.3, "joint, 1": 1.0}
 FROZEN = "frozen trunk, probe"
 FIGURES = ("known harm", "failures", "AUROC", "perplexity")
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--base", default="pocket")
     parser.add_argument("--out", type=Path, default=Path("runs/joint"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--epochs", type=float, default=1.0)
     args = parser.parse_args()
     plan = Plan(load(args.suite, seed=0), args.base, args.out, args.epochs)
     told = Console(stderr=True)

@@ -42,6 +42,7 @@ class LearningOptions:
         epochs: Passes over the rows.
         rate: The highest learning rate of the trunk; 1e-4 for full, 1e-3 for lora otherwise.
         rank: Of the adapter.
+        merge: Leave the model with its adapter merged into it, and not the adapter.
         batch_tokens: Tokens of a micro-batch.
         accumulate: Micro-batches of a step.
         max_tokens: Longer rows are cut; otherwise at what the model can read.
@@ -58,9 +59,10 @@ class LearningOptions:
     method: Literal["auto", "full", "lora"] = "auto"
     heads: int = 8
     lm_weight: float = 0.3
-    epochs: float = 2.0
+    epochs: float = 1.5
     rate: float | None = None
     rank: int = 16
+    merge: bool = False
     batch_tokens: int = 1024
     accumulate: int = 8
     max_tokens: int | None = None
@@ -68,7 +70,7 @@ class LearningOptions:
     pack: bool = False
     checkpointing: bool = False
     validation: float = 0.1
-    patience: int = 6
+    patience: int = 4
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def settled(self, seed: int) -> TrainOptions:

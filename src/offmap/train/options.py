@@ -29,6 +29,7 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         rate: the highest learning rate of the trunk; None: 1e-4 for full, 1e-3 for lora.
         head_rate: that of the heads.
         rank: of the adapter.
+        merge: whether an adapter is merged into the model, and the model is what is left, in float32.
         batch_tokens: tokens of a micro-batch, padding included.
         accumulate: micro-batches of an optimizer step; rows of one length share a micro-batch, a step mixes lengths.
         max_tokens: longer rows are cut by ``rendering.truncate``; None: at what the model has positions for.
@@ -47,10 +48,11 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     method: Method = "auto"
     heads: GuardProbe = GuardProbe()
     lm_weight: float = 0.3
-    epochs: float = 2.0
+    epochs: float = 1.5
     rate: float | None = None
     head_rate: float = 3e-4
     rank: int = 16
+    merge: bool = False
     batch_tokens: int = 1024
     accumulate: int = 8
     max_tokens: int | None = None
@@ -59,8 +61,8 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     pack: bool = False
     checkpointing: bool = False
     validation: float = 0.1
-    patience: int = 6
-    evaluations: int = 12
+    patience: int = 4
+    evaluations: int = 8
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
 

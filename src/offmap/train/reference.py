@@ -117,7 +117,7 @@ def require_published(base: BackboneSource, options: TrainOptions) -> None:
     usual = TrainOptions()
     if options.method == "full":
         raise InputError("method is full; the recipe published with MOOD trains adapters, wanted lora")
-    for name in ("heads", "lm_weight"):
+    for name in ("heads", "lm_weight", "merge"):
         if getattr(options, name) != getattr(usual, name):
             raise InputError(f"{name}: the recipe published with MOOD has its own; wanted none")
     require_plain(base)

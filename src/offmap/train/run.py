@@ -77,9 +77,10 @@ def train(
     settled = msgspec.structs.replace(options, method=method, rate=options.rate or RATES[method])
     objective = build(loaded, heads, settled)
     facts = fit(objective, loaded, data, settled, out, told, parameters, watch)
-    save_trunk(objective.model, loaded, out)
+    merged = method == "lora" and options.merge
+    save_trunk(objective.model.merge_and_unload() if merged else objective.model, loaded, out)
     fitted = heads.fitted()
-    record = GuardRecord(base, method, fitted.probe, options.max_tokens, split_seed, facts)
+    record = GuardRecord(base, "full" if merged else method, fitted.probe, options.max_tokens, split_seed, facts)
     write_guard(out, record, fitted, np.concatenate([known, content_hashes(rows)]))
     clean(out / WORK)
     return record
