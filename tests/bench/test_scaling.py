@@ -319,8 +319,8 @@ class Trainer:
 
     calls: list
 
-    def __call__(self, base, rows, out, seed, tick):
-        self.calls.append((base.model, len(rows), out, seed))
+    def __call__(self, base, out, seed, tick):
+        self.calls.append((base.model, out, seed))
         if not (out / "guard.done").exists():
             model = LlamaForCausalLM.from_pretrained(base.model)
             with torch.no_grad():
@@ -402,8 +402,7 @@ def test_a_guard_is_trained_on_each_member_first(home, suite, stub):
     options = {"alpha": ALPHA, "resamples": 10, "seed": 3, "trainer": trainer, "progress": bar}
     out = home / "trained"
     found = scaling(suite, members, out, **options)
-    n_fit = len(split(suite.train, 3).fit)
-    assert trainer.calls == [(members[name].model, n_fit, out / name / "guard", 3) for name in ("small", "middle")]
+    assert trainer.calls == [(members[name].model, out / name / "guard", 3) for name in ("small", "middle")]
     for member in found.members:
         assert member.record.trained
         assert member.record.source.model == str(out / member.name / "guard")
@@ -416,7 +415,7 @@ def test_a_guard_is_trained_on_each_member_first(home, suite, stub):
     assert not any(member.record.trained for member in untrained.members)
 
 
-def test_the_package_trains_with_its_defaults_on_the_fit_rows(suite, tmp_path, monkeypatch):
+def test_the_package_trains_with_its_defaults_on_the_rows_it_is_given(suite, tmp_path, monkeypatch):
     calls, ticks = [], []
 
     def train(rows, base, out, options, *, split_seed, watch):
@@ -427,7 +426,7 @@ def test_the_package_trains_with_its_defaults_on_the_fit_rows(suite, tmp_path, m
     monkeypatch.setattr("offmap.train.train", train, raising=False)
     monkeypatch.setattr("offmap.train.TrainOptions", TrainOptions, raising=False)
     base, fit = BackboneSource("base"), suite.train[:3]
-    assert train_member(base, fit, tmp_path / "guard", 5, ticks.append) == BackboneSource(str(tmp_path / "guard"))
+    assert train_member(fit, base, tmp_path / "guard", 5, ticks.append) == BackboneSource(str(tmp_path / "guard"))
     assert calls == [(fit, base, tmp_path / "guard", 5, 5)]
     assert ticks == [1, 3, 2]
 
@@ -608,7 +607,7 @@ def test_the_command_resumes_and_tells(found, home, copy, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_the_command_trains_only_when_it_is_told(train, home, tmp_path, monkeypatch, capsys):
+def test_the_command_trains_only_when_it_is_told(train, suite, home, tmp_path, monkeypatch, capsys):
     heard, told = [], made(["a", "b"], [0.1, 0.2], [0.3, 0.4])
 
     def study(suite, family, out, **options):
@@ -617,7 +616,22 @@ def test_the_command_trains_only_when_it_is_told(train, home, tmp_path, monkeypa
 
     monkeypatch.setattr("offmap.bench.scaling.scaling", study)
     members = [part for place in places(home)[:2] for part in ("--family", place)]
-    where = ["--suite", str(home / "suite"), "--out", str(tmp_path / "out"), "--json", *["--train"] * train]
+    where = [
+        "--suite",
+        str(home / "suite"),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        *["--train", "--leaks", "allow"] * train,
+    ]
     assert run(["scaling", *members, *where]) == 0
-    assert heard == [(["small", "middle"], train_member if train else None)]
+    assert heard[0][0] == ["small", "middle"]
+    trainer = heard[0][1]
+    if train:
+        assert (trainer.func, [row.id for row in trainer.args[0]]) == (
+            train_member,
+            [r.id for r in split(suite.train, 0).fit],
+        )
+    else:
+        assert trainer is None
     assert msgspec.json.decode(capsys.readouterr().out, type=Scaling) == told

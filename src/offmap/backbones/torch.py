@@ -7,10 +7,6 @@ to rounding; in bfloat16 up to about 1 % of a log-probability). Knows nothing of
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -41,16 +41,15 @@ from offmap.bench.scores import MonitorScores, Run, Scores
 from offmap.conversation import Conversation
 from offmap.errors import InputError
 from offmap.feature_store import Cached
-from offmap.splits import split
 from offmap.suites.base import Suite
 
 Tick = Callable[[int], None]
 """Told how many more conversations are done."""
 Bar = Callable[[str, int | None], AbstractContextManager[Tick]]
 """Makes a progress bar of a label and a total."""
-Trainer = Callable[[BackboneSource, Sequence[Conversation], Path, int, Tick], BackboneSource]
-"""Trains a guard on a backbone and labelled rows, in a directory, with a seed, or goes on with the one begun there, or
-finds it finished; tells how many more steps are done; returns what opens it."""
+Trainer = Callable[[BackboneSource, Path, int, Tick], BackboneSource]
+"""Trains a guard on a backbone, in a directory, with a seed, or goes on with the one begun there, or finds it finished;
+tells how many more steps are done; returns what opens it. What it learns from it knows: fit rows alone."""
 
 
 @contextmanager
@@ -114,7 +113,7 @@ def scaling(
         alpha: the false-positive rate aimed at.
         seed: of the deal into splits, of training and of the bootstrap.
         resamples: bootstrap resamples of the test rows, the same for all members; at least 1.
-        trainer: trains a guard on each member first, on the suite's fit split; ``train_member`` is one.
+        trainer: trains a guard on each member first; ``partial(train_member, rows)`` with rows of the fit split is one.
         progress: makes the progress bars.
 
     Raises:
@@ -134,9 +133,9 @@ def scaling(
 
 
 def train_member(
-    base: BackboneSource, rows: Sequence[Conversation], out: Path, seed: int, progress: Tick
+    rows: Sequence[Conversation], base: BackboneSource, out: Path, seed: int, progress: Tick
 ) -> BackboneSource:
-    """The trainer of this package, with its defaults; a guard that is finished is not trained again.
+    """The trainer of this package, with its defaults, once its rows are given; a finished guard is not trained again.
 
     Raises:
         InputError: the rows or the backbone cannot be trained on, or ``out`` holds something else or another run.
@@ -159,9 +158,9 @@ def member_backbone(study: Study, candidate: Candidate, label: str) -> BackboneS
     """What is read of a member: itself, or the guard that is trained on it, now or before."""
     if study.trainer is None:
         return candidate.source
-    rows, place = split(study.suite.train, study.seed).fit, study.out / candidate.name / GUARD_DIR
+    place = study.out / candidate.name / GUARD_DIR
     with study.progress(f"{label}: training steps", None) as tick:
-        return study.trainer(candidate.source, rows, place, study.seed, tick)
+        return study.trainer(candidate.source, place, study.seed, tick)
 
 
 def _member(study: Study, candidate: Candidate, label: str) -> MemberRecord:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from offmap.cli.bench import PROCEDURAL, SuiteOptions
+from offmap.cli.leaks import Leaks, fit_rows
 
 if TYPE_CHECKING:
     from offmap.bench.scaling_results import Scaling
@@ -18,6 +20,7 @@ def scaling(
     family: tuple[str, ...],
     conversations: SuiteOptions = PROCEDURAL,
     train: bool = False,
+    leaks: Leaks = "refuse",
     out: Path = Path("runs/scaling"),
     alpha: float = 0.01,
     seed: int = 0,
@@ -35,6 +38,8 @@ def scaling(
         What is trained and tested on.
     train
         Train a guard on each member first, on the suite's fit rows.
+    leaks
+        If rows to train on show up in another split: refuse, drop them, or allow it.
     out
         Where scaling.json, scaling.md, scaling.svg and scaling.html go, and each member's features, scores and report.
         What is finished there is not done again.
@@ -56,14 +61,16 @@ def scaling(
     _check(out, alpha, seed, resamples)
     members = named(family)
     require_family(members, out)
+    suite = conversations.load(seed)
+    trainer = partial(train_member, fit_rows(suite, leaks, seed, out)) if train else None
     found = study(
-        conversations.load(seed),
+        suite,
         members,
         out,
         alpha=alpha,
         seed=seed,
         resamples=resamples,
-        trainer=train_member if train else None,
+        trainer=trainer,
         progress=bar,
     )
     write_files(found, out)

@@ -12,17 +12,14 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from offmap.cli.bench import PROCEDURAL, SuiteOptions
+from offmap.cli.leaks import Leaks, fit_rows
 
 if TYPE_CHECKING:
     from offmap.backbones import BackboneSource
     from offmap.cli.train_outcome import Runs
     from offmap.conversation import Conversation
-    from offmap.suites import Suite
     from offmap.train import TrainOptions
     from offmap.train.watching import Watch
-
-Leaks = Literal["refuse", "drop", "allow"]
-LEAKS_FILE = "leaks.jsonl"
 
 
 @Parameter(name="*", group="Training")
@@ -136,7 +133,7 @@ def train(
     options, source, reference = learning.settled(seed), BackboneSource(base, revision), learning.recipe == "reference"
     if reference:
         require_published(source, options)
-    rows = _rows(conversations.load(seed), leaks, seed, out)
+    rows = fit_rows(conversations.load(seed), leaks, seed, out)
     with _progress() as watch:
         runs = _train(rows, source, out, options, learning, watch)
     named = trained_backbone(base, revision, out, reference=reference)
@@ -161,33 +158,6 @@ def _train(
         return {"": train_one(rows, base, out, options, split_seed=seed, watch=watch).run}
     several = train_particles(rows, base, out, options, particles=particles, split_seed=seed, watch=watch)
     return {f"particle {number}": record.run for number, record in enumerate(several, 1)}
-
-
-def _rows(suite: Suite, leaks: Leaks, seed: int, out: Path) -> Sequence[Conversation]:
-    """The fit rows, after the audit.
-
-    Raises:
-        InputError: rows leak, and that was not allowed.
-    """
-    from offmap.splits import split
-    from offmap.train import audit
-
-    told = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    splits = split(suite.train, seed)
-    named = {"fit": splits.fit, "calibrate": splits.calibrate, "threshold": splits.threshold, "test": suite.test}
-    with told.status("looking for rows that leak between splits"):
-        found = audit(named)
-    if leaks == "refuse":
-        found.refuse()
-    if found.leaks:
-        place = out.with_name(f"{out.name}.{LEAKS_FILE}")
-        found.write(place)
-        told.print(f"{len(found.leaks)} leaks between splits are named in {place}")
-    if leaks == "allow" or not found.leaks:
-        return splits.fit
-    gone = found.leaking("fit")
-    told.print(f"left out: {len(gone)} of {len(splits.fit)} fit rows")
-    return [row for row in splits.fit if row.id not in gone]
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""The leakage audit in front of a command that trains: what it finds is told, and done as the user says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from offmap.conversation import Conversation
+    from offmap.suites import Suite
+
+Leaks = Literal["refuse", "drop", "allow"]
+FILE = "leaks.jsonl"
+
+
+def fit_rows(suite: Suite, leaks: Leaks, seed: int, out: Path) -> list[Conversation]:
+    """The rows of a suite that may be trained on: the fit split, after the audit.
+
+    Args:
+        suite: the conversations.
+        leaks: what to do with fit rows that show up in another split.
+        seed: of the deal into splits.
+        out: every leak is named in a file beside it.
+
+    Raises:
+        InputError: rows leak, and that was not allowed.
+    """
+    from offmap.splits import split
+    from offmap.train import audit
+
+    told = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    splits = split(suite.train, seed)
+    named = {"fit": splits.fit, "calibrate": splits.calibrate, "threshold": splits.threshold, "test": suite.test}
+    with told.status("looking for rows that leak between splits"):
+        found = audit(named)
+    if leaks == "refuse":
+        found.refuse()
+    if found.leaks:
+        place = out.with_name(f"{out.name}.{FILE}")
+        found.write(place)
+        told.print(f"{len(found.leaks)} leaks between splits are named in {place}")
+    if leaks == "allow" or not found.leaks:
+        return list(splits.fit)
+    gone = found.leaking("fit")
+    told.print(f"left out: {len(gone)} of {len(splits.fit)} fit rows")
+    return [row for row in splits.fit if row.id not in gone]
