@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from offmap.backbones.base import Backbone
-from offmap.backbones.guard_heads import GUARD, trained_on
+from offmap.backbones.guard_heads import GUARD
 from offmap.backbones.joined import gives_tokens, scalars_of
+from offmap.backbones.trained_on import trained_on
 from offmap.detectors import Detector, GuardEnsemble, Scalar
 from offmap.monitor import DEFAULT_DETECTORS
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from offmap.atomic import write_whole
 from offmap.backbones.base import Backbone
-from offmap.backbones.guard_heads import trained_on
+from offmap.backbones.trained_on import trained_on
 from offmap.conversation import Conversation, content_key
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, HiddenKey, Pool, TokenColumns, TokenStat

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from offmap.backbones.base import Backbone
-from offmap.backbones.guard_heads import require_unseen
+from offmap.backbones.trained_on import require_unseen
 from offmap.choosing import choose_fusion
 from offmap.conversation import Conversation
 from offmap.detectors import (

@@ -32,7 +32,7 @@ from offmap import Monitor
 from offmap import load as load_monitor
 from offmap.backbones import BackboneSource, open_backbone
 from offmap.backbones.joined import Joined, gives_tokens
-from offmap.backbones.loading import load_model, n_labels
+from offmap.backbones.loading import identity_of, load_model, n_labels, n_parameters
 from offmap.backbones.torch import TorchBackbone
 from offmap.cli import run
 from offmap.cli.backbone_options import BackboneOptions
@@ -509,3 +509,55 @@ def test_the_options_name_the_two_adapters():
     assert BackboneOptions().source == BackboneSource()
     with pytest.raises(InputError, match="found --lm-adapter-revision alone"):
         BackboneOptions(lm_adapter_revision=COMMIT).source  # noqa: B018
+
+
+def told_of(at, place, **fields):
+    """A copy of an adapter whose configuration says more."""
+    copied = shutil.copytree(at["lm"], place)
+    config = json.loads((copied / "adapter_config.json").read_text())
+    (copied / "adapter_config.json").write_text(json.dumps(config | fields))
+    return str(copied)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("megatron_config", {"a": 1}), ("megatron_config", {}), ("megatron_core", "mine.module")]
+)
+def test_an_adapter_that_names_a_module_to_import_is_refused(made, tmp_path, monkeypatch, field, value):
+    at = made["llama"]
+    written = json.loads((Path(at["lm"]) / "adapter_config.json").read_text())
+    assert written["megatron_core"] == "megatron.core", "what PEFT always writes is none"
+    imported = []
+    monkeypatch.setattr("peft.tuners.lora.tp_layer.importlib.import_module", imported.append)
+    with pytest.raises(InputError, match=rf"adapter_config\.json: field {field}: found .*no code is ever run"):
+        load(at, adapter=told_of(at, tmp_path / "a", **{field: value}))
+    assert not imported
+
+
+def test_an_adapter_where_a_model_is_wanted_is_refused(made):
+    """Transformers would put it onto the base that it names, wherever that is fetched from."""
+    at = made["llama"]
+    with pytest.raises(InputError, match="is an adapter; wanted the model that it is for, with adapter="):
+        load({"base": at["lm"]})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_parameters_are_counted_without_weights(made, shape, tmp_path):
+    at = made[shape]
+    (tmp_path / "config.json").write_bytes((Path(at["base"]) / "config.json").read_bytes())
+    loaded = load_model(source(at), "cpu")
+    assert n_parameters(BackboneSource(str(tmp_path))) == sum(p.numel() for p in loaded.model.parameters())
+
+
+def test_what_is_no_causal_lm_has_no_count(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "nothing known"}')
+    with pytest.raises(InputError, match="cannot be loaded as a causal LM"):
+        n_parameters(BackboneSource(str(tmp_path)))
+
+
+def test_names_of_weights_are_known_without_them(made, monkeypatch):
+    at = made["qwen3"]
+    plain, adapted = source(at), source(at, adapter=at["lm"])
+    wanted = [load_model(each, "cpu").identity for each in (plain, adapted)]
+    monkeypatch.setattr("offmap.backbones.loading._weights", None)
+    assert [identity_of(each) for each in (plain, adapted)] == wanted
+    assert wanted[1].startswith(f"{wanted[0]} + sha256:")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -13,17 +12,11 @@ from hypothesis import strategies as st
 
 from offmap.artifacts import pack_arrays, unpack_arrays
 from offmap.backbones import BackboneSource
-from offmap.backbones.guard_heads import (
-    GuardRecord,
-    content_hashes,
-    guard_names,
-    read_guard,
-    require_unseen,
-    trained_on,
-    write_guard,
-)
+from offmap.backbones.guard_heads import FORMAT, GuardRecord, guard_names, read_guard, write_guard
+from offmap.backbones.loading import load_model
 from offmap.backbones.source import model_path
 from offmap.backbones.torch import TorchBackbone
+from offmap.backbones.trained_on import content_hashes, read_trained_on
 from offmap.conversation import Conversation, Message
 from offmap.defaults import default_detectors, guard_of
 from offmap.detectors import GuardEnsemble, GuardProbe, Scalar
@@ -47,7 +40,7 @@ def heads_of(size, heads):
 
 def write(directory, heads=2, size=None, **fields):
     fitted = heads_of(4 * width() if size is None else size, heads)
-    record = GuardRecord(BackboneSource(), "full", fitted.probe, **fields)
+    record = GuardRecord(BackboneSource(), "sha256:0", "full", fitted.probe, **fields)
     write_guard(directory, record, fitted, content_hashes([*TALKS, TALKS[0]]))
     return record, fitted
 
@@ -72,7 +65,7 @@ def test_what_is_written_is_read(tmp_path):
     assert (found.record, found.names, found.needs()) == (record, ("guard 1", "guard 2"), fitted.probe.needs())
     for name, array in fitted.arrays().items():
         np.testing.assert_array_equal(found.heads.arrays()[name], array)
-    np.testing.assert_array_equal(found.trained_on, np.unique(content_hashes(TALKS)))
+    np.testing.assert_array_equal(read_trained_on(tmp_path), np.unique(content_hashes(TALKS)))
     assert read_guard(tmp_path).identity == found.identity
     write(tmp_path, max_tokens=65, split_seed=3, run={"steps": 9})
     assert read_guard(tmp_path).identity != found.identity
@@ -102,6 +95,18 @@ def test_the_backbone_gives_the_logits_of_the_heads(model, tmp_path, heads):
         backbone(TALKS, FeatureSpec(scalars=frozenset({"guard 9"})))
 
 
+def test_a_backbone_around_a_loaded_guard_is_the_one_that_is_opened(guard):
+    source = BackboneSource(str(guard), dtype="float32")
+    loaded = load_model(source, "cpu")
+    around, opened = TorchBackbone(loaded, source), TorchBackbone.load(source, device="cpu")
+    assert around._decoder is loaded.decoder, "the weights are shared"
+    assert (around.fingerprint, around.scalars) == (opened.fingerprint, opened.scalars)
+    spec = FeatureSpec(frozenset({(1, Pool.MEAN)}), scalars=frozenset({"guard 2"}))
+    one, other = around(TALKS, spec), opened(TALKS, spec)
+    np.testing.assert_array_equal(one.scalars["guard 2"], other.scalars["guard 2"])
+    np.testing.assert_array_equal(one.hidden[1, Pool.MEAN], other.hidden[1, Pool.MEAN])
+
+
 def test_its_heads_are_what_the_default_hears(guard):
     backbone = TorchBackbone.load(BackboneSource(str(guard)), device="cpu")
     found = default_detectors(backbone)
@@ -129,14 +134,17 @@ def edit(place, **changes):
 
 DAMAGES = {
     r"guard\.json: .*(JSON|malformed|truncated)": lambda at: (at / "guard.json").write_text("{half"),
-    r"guard\.json: Object missing required field `base`": lambda at: (at / "guard.json").write_text('{"format": 1}'),
+    r"guard\.json: Object missing required field `base`": lambda at: (at / "guard.json").write_text(
+        json.dumps({"format": FORMAT})
+    ),
     r"guard\.json: Expected `array`, got `str` - at `\$\.heads\.layers`": lambda at: edit(at, heads={"layers": "x"}),
     r"guard\.json: .*heads=0": lambda at: edit(at, heads={"heads": 0}),
-    r"guard\.json: format 2, this version reads format 1": lambda at: edit(at, format=2),
+    r"guard\.json: format 1, this version reads format 2": lambda at: (at / "guard.json").write_text('{"format": 1}'),
+    r"guard\.json: format 9, this version reads format 2": lambda at: edit(at, format=9),
+    r"guard\.json: Object missing required field `format`": lambda at: (at / "guard.json").write_text("{}"),
     r"guard\.safetensors: not a readable safetensors file": lambda at: (at / "guard.safetensors").write_bytes(b"x" * 9),
     r"guard\.safetensors: not a readable": lambda at: (at / "guard.safetensors").unlink(),
     r"guard\.safetensors: lacks the array 'mean'": lambda at: change(at, **{"heads/mean": None}),
-    r"guard\.safetensors: lacks the array 'trained_on'": lambda at: change(at, trained_on=None),
     r"found .*heads \(\d+, 2\).*; wanted 3 heads on one mean": lambda at: edit(
         at, heads={"layers": [-1, 1], "pools": ["last", "mean"], "heads": 3}
     ),
@@ -177,19 +185,3 @@ def test_an_adapter_beside_a_trained_adapter_is_refused(tmp_path):
     assert opened == BackboneSource("pocket", adapter=str(tmp_path), max_tokens=9)
     with pytest.raises(InputError, match="a trained adapter and 'other'; wanted one"):
         found.reads(BackboneSource(str(tmp_path), adapter="other"))
-
-
-@dataclass
-class Seen:
-    trained_on: np.ndarray = field(default_factory=lambda: content_hashes(TALKS[:2]))
-    fingerprint: str = "seen"
-
-
-def test_rows_that_were_seen_are_counted_and_named():
-    new = TALKS[2:]
-    require_unseen(Seen(), {"calibrate": new, "test": []})
-    require_unseen(object(), {"calibrate": TALKS})
-    assert not len(trained_on(object()))
-    renamed = msgspec.structs.replace(TALKS[1], id="twin", unsafe=True)
-    with pytest.raises(InputError, match=r"^2 of 4 test rows, such as 'twin', were trained on by the backbone"):
-        require_unseen(Seen(), {"calibrate": new, "test": [renamed, *new[:2], TALKS[0]]})

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from offmap.backbones.trained_on import content_hashes
 from offmap.bench import MonitorScores, evaluate
 from offmap.bench.ablation import BATCH, ablate, read_rows, steps
 from offmap.bench.ablation_columns import learn
@@ -22,6 +23,7 @@ from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, Pool
 from offmap.fusion import Fusion
 from offmap.monitor import DEFAULT_DETECTORS
+from offmap.splits import split
 from offmap.suites import Suite
 from offmap.synthetic import make_features
 
@@ -157,6 +159,28 @@ def found(data, ticks):
 def line(found, section, name, calibration="plain"):
     (row,) = (r for r in found.rows if (r.section, r.name, r.calibration) == (section, name, calibration))
     return row
+
+
+@pytest.mark.parametrize("part", ["calibrate", "threshold", "test"])
+def test_rows_that_the_backbone_was_trained_on_are_refused_before_any_is_read(part):
+    rows = SUITE.test if part == "test" else getattr(split(SUITE.train, 1), part)
+
+    class Trained:
+        fingerprint, trained_on = "trained", content_hashes(rows[:2])
+
+        def __call__(self, batch, spec):
+            raise AssertionError("read")
+
+    with pytest.raises(InputError, match=rf"2 of {len(rows)} {part} rows, such as '{rows[0].id}', were trained on by"):
+        read_rows(SUITE, Trained(), PLAN, 1)
+
+
+def test_rows_to_fit_may_have_been_trained_on(data):
+    backbone = MadeUp()
+    backbone.trained_on = content_hashes(data.splits.fit)
+    assert read_rows(SUITE, backbone, PLAN).splits == data.splits
+    with pytest.raises(InputError, match="were trained on by the backbone"):
+        read_rows(SUITE, backbone, PLAN, 1)
 
 
 def test_every_candidate_has_a_line_or_a_reason(found, ticks):

@@ -20,11 +20,18 @@ from offmap.conversation import Conversation, Message, ToolCall
 from offmap.conversation.formats import parse_row
 from offmap.detectors import GuardProbe
 from offmap.errors import InputError
+from offmap.feature_store import Cached
 from offmap.features import Features, FeatureSpec, Pool, TokenColumns, TokenStat
 from offmap.suites import Suite
 
 KNOWN = ("calm", "usual")
 SIZE = 6
+
+
+def drawn_for(conversation, name):
+    """What a scalar of that name says of a conversation, but for its harm."""
+    told = f"{name} {conversation.messages[-1].content}"
+    return np.random.default_rng(int(hashlib.sha256(told.encode()).hexdigest()[:8], 16)).normal()
 
 
 class MadeUp:
@@ -52,7 +59,7 @@ class MadeUp:
         tokens = TokenColumns(
             offsets, *whole, {TokenStat.LOGPROB: (logp - 0.5 * strange.repeat(lengths - 1)).astype("f4")}
         )
-        said = {name: np.array([rng.normal() for rng in drawn]) + bad for name in sorted(self.scalars)}
+        said = {name: np.array([drawn_for(c, name) for c in batch]) + bad for name in sorted(self.scalars)}
         if "uncertainty" in said:
             said["uncertainty"][[c.id in self.silent for c in batch]] = np.nan
         columns = {key: (states * (1 + abs(key[0]))).astype(np.float32) for key in spec.hidden}
@@ -228,17 +235,55 @@ def test_a_generative_guard_stands_alone_beside_the_probe(result):
     )
 
 
-def test_five_guards_of_the_backbone_s_own_are_the_ensemble():
-    backbone = MadeUp(ENSEMBLE)
+def test_five_guards_of_the_backbone_s_own_are_the_ensemble(tmp_path):
+    parts = [MadeUp({name}) for name in ENSEMBLE]
+    backbone = Joined(tuple(parts))
     found = by_name(run_reference(SUITE, backbone))
     five = said(*ENSEMBLE)
     np.testing.assert_array_equal(found["guard"].scores, five[:, 0])
     np.testing.assert_array_equal(found["ensemble-min"].scores, five.min(axis=1))
     np.testing.assert_array_equal(found["ensemble-pessimistic"].scores, five.max(axis=1))
-    (_, train), (_, test) = backbone.asked
+    (_, train), (_, test) = parts[0].asked
     assert train == FeatureSpec(frozenset({(-1, Pool.LAST)}))
-    assert test.scalars == set(ENSEMBLE)
+    assert [part.asked[-1][1].scalars for part in parts] == [{name} for name in ENSEMBLE]
+    assert test.scalars == {"guard 1"}
     assert "linear head" not in "".join(notes(backbone))
+    assert "one trunk" not in "".join(notes(backbone))
+
+
+def heads(first, last):
+    return tuple(f"guard {number}" for number in range(first, last + 1))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_heads_of_one_trunk_are_one_guard(tmp_path, wrapped):
+    backbone = MadeUp(heads(1, 8))
+    whole = Cached(Joined((backbone, MadeUp({"uncertainty"}))), tmp_path) if wrapped else backbone
+    found = by_name(run_reference(SUITE, whole, seed=3))
+    mean = [np.mean(row) for row in said(*heads(1, 8))]
+    np.testing.assert_allclose(found["guard"].scores, mean, rtol=1e-12)
+    alone = by_name(run_reference(SUITE, MadeUp(), seed=3))
+    for name in ("ensemble-min", "ensemble-pessimistic"):
+        np.testing.assert_array_equal(found[name].scores, alone[name].scores)
+    noted = notes(whole)
+    assert "a guard is the mean of 8 heads of one trunk" in noted
+    assert "the five are linear heads on pooled states, each with its own bootstrap, of one trunk" in noted[-1]
+    assert "published-guard" not in found
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_of_particles_each_is_one_guard_however_many_heads_it_has(tmp_path, wrapped):
+    parts = tuple(MadeUp(heads(first, first + 7), BackboneSource("x", particle=1)) for first in (1, 9))
+    whole = Cached(Joined(parts), tmp_path) if wrapped else Joined(tuple(Cached(part, tmp_path) for part in parts))
+    for part, name in zip(parts, "ab", strict=True):
+        part.fingerprint = name
+    found = by_name(run_reference(SUITE, whole))
+    means = np.column_stack([[np.mean(row) for row in said(*heads(first, first + 7))] for first in (1, 9)])
+    np.testing.assert_allclose(found["guard"].scores, means[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(found["ensemble-min"].scores, means.min(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found["ensemble-pessimistic"].scores, means.max(axis=1), rtol=1e-12)
+    assert "a guard is the mean of 8 heads of one trunk" in notes(whole)
+    assert notes(whole)[-1].endswith("as was meant; here of 2")
 
 
 def test_what_is_not_as_published_is_told_of_transcripts_too():

@@ -7,6 +7,7 @@ import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+import offmap.train
 from offmap.backbones import BackboneSource
 from offmap.backbones.torch import TorchBackbone
 from offmap.bench import Outcome, bootstrap, evaluate
@@ -26,11 +28,11 @@ from offmap.bench.results import Interval, Report
 from offmap.bench.scaling import no_bar, scaling, train_member
 from offmap.bench.scaling_chart import PANELS, picture
 from offmap.bench.scaling_family import FILES, named, opened, require_family
-from offmap.bench.scaling_growth import Recall, decades, measured, needs, recalls, slope, slopes
+from offmap.bench.scaling_growth import Recall, decades, measured, needs, recalls, residual, slope, slopes
 from offmap.bench.scaling_results import Inputs, MemberRecord, MonitorRecall, Scaling, ScalingMember, Speed
 from offmap.bench.scaling_speed import size, speed
 from offmap.bench.scaling_table import markdown, print_scaling, write_files
-from offmap.bench.scaling_wording import answer
+from offmap.bench.scaling_wording import CAVEATS, answer
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, MonitorScores, Run, Scores
 from offmap.cli import run
 from offmap.conversation import Conversation, Message, write
@@ -142,6 +144,23 @@ def test_the_slope_is_that_of_least_squares(values):
 def test_a_flat_line_has_no_slope_and_one_size_none_at_all(value):
     assert slope(SIZES, np.full(4, value)) == 0
     assert np.isnan(slope(np.full(3, 5e6), np.array([0.1, 0.2, 0.3])))
+    for same in (np.full(3, 5e6), np.array([5e6, 5e6, 5e6 + 1])):
+        members = family([(0.1,), (0.2,), (0.3,)], [(0.5,)] * 3)
+        assert slopes(same, members) == {}
+        assert needs(same, members) == [None] * 3
+
+
+@settings(deadline=None)
+@given(st.lists(SHARES, min_size=4, max_size=4))
+def test_the_residual_is_that_of_the_farthest_member(values):
+    from scipy.stats import linregress
+
+    line = linregress(np.log10(SIZES), values)
+    off = [abs(v - line.intercept - line.slope * x) for x, v in zip(np.log10(SIZES), values, strict=True)]
+    assert residual(SIZES, np.array(values)) == pytest.approx(max(off), abs=1e-9)
+    told = slopes(SIZES, family([(v,) for v in values], [(0.5,)] * 4))
+    assert told[GUARD].residual == pytest.approx(max(off), abs=1e-9)
+    assert told[DEFAULT].residual == pytest.approx(0, abs=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
@@ -185,6 +204,23 @@ def test_where_there_is_no_gain_nothing_is_needed():
     study = made(["a", "b", "c"], [0.3, 0.3, 0.3], [0.2, 0.3, 0.3])
     assert study.answer[0].startswith("There is nothing to make up")
     assert [member.need.times for member in study.members] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [0.01, -0.01])
+def test_a_gain_that_may_be_none_has_no_factor(value):
+    drawn = np.array([0.3, 0.3, 0.3, 0.3])
+    members = [
+        {GUARD: recall(0.3, drawn), DEFAULT: recall(0.3 + value, drawn + np.array([-0.1, -0.1, 0.1, 0.1]))},
+        {GUARD: recall(0.4, drawn + 0.1), DEFAULT: recall(0.6, drawn + 0.3)},
+        {GUARD: recall(0.5, drawn + 0.2), DEFAULT: recall(0.7, drawn + 0.4)},
+    ]
+    study = study_of(["a", "b", "c"], members)
+    assert study.members[0].need.times is not None
+    assert study.answer[0].startswith("No factor can be told: at a (1M parameters)")
+    assert "not distinguishable from zero" in study.answer[0]
+    assert not any("would need" in text for text in study.answer)
+    lines = [line.split(" | ") for line in markdown(study).splitlines() if line.startswith(("| a ", "| b "))]
+    assert [line[-4:-2] for line in lines] == [["–", "–"], [r"100\* [100, 100]", r"10\* [10, 10]"]]
 
 
 def test_an_interval_is_paired_and_counts_the_resamples_in_which_no_growth_would_do():
@@ -284,6 +320,14 @@ def test_every_member_has_the_figures_of_its_own_report(found, home, suite):
     sizes = [member.record.parameters for member in found.members]
     rise = np.polyfit(np.log10(sizes), values, 1)[0]
     assert found.slopes[GUARD].per_tenfold.value == pytest.approx(rise)
+    bodies = [member.record.body_parameters for member in found.members]
+    risen = np.polyfit(np.log10(bodies), values, 1)[0]
+    assert found.body_slopes[GUARD].per_tenfold.value == pytest.approx(risen)
+    ours = [member.need.gain.value for member in found.members]
+    assert [member.body_need.gain.value for member in found.members] == ours
+    if risen > 0:
+        wanted = [10 ** (max(gain, 0) / risen) for gain in ours]
+        assert [member.body_need.times for member in found.members] == pytest.approx(wanted)
     direct = evaluate(scores(found, home, suite, "small"), resamples=40).monitor(DEFAULT)
     assert found.members[0].monitors[DEFAULT].recall_ood == direct.recall_ood
 
@@ -419,15 +463,14 @@ def test_the_package_trains_with_its_defaults_on_the_rows_it_is_given(suite, tmp
     calls, ticks = [], []
 
     def train(rows, base, out, options, *, split_seed, watch):
-        calls.append((rows, base, out, options.seed, split_seed))
+        calls.append((rows, base, out, options, split_seed))
         for done in (1, 4, 6):
             watch(done, 6, {})
 
-    monkeypatch.setattr("offmap.train.train", train, raising=False)
-    monkeypatch.setattr("offmap.train.TrainOptions", TrainOptions, raising=False)
+    monkeypatch.setattr("offmap.train.train", create_autospec(offmap.train.train, side_effect=train))
     base, fit = BackboneSource("base"), suite.train[:3]
     assert train_member(fit, base, tmp_path / "guard", 5, ticks.append) == BackboneSource(str(tmp_path / "guard"))
-    assert calls == [(fit, base, tmp_path / "guard", 5, 5)]
+    assert calls == [(fit, base, tmp_path / "guard", TrainOptions(seed=5), 5)]
     assert ticks == [1, 3, 2]
 
 
@@ -495,28 +538,56 @@ def test_the_same_weights_twice_and_what_cannot_be_opened_are_refused_before_any
 
 def made(names, guards, defaults):
     """A study with these recalls, each member ten times the size of the one before."""
+    return study_of(names, family([(g,) for g in guards], [(d,) for d in defaults]))
+
+
+def study_of(names, members):
+    """A study of members each ten times the size of the one before, and sqrt(10) times that outside embeddings."""
     sizes = 1e6 * 10.0 ** np.arange(len(names))
-    members = family([(g,) for g in guards], [(d,) for d in defaults])
+    bodies = 1e5 * np.sqrt(sizes / 1e6)
     results = []
-    for name, parameters, figures, need in zip(names, sizes, members, needs(sizes, members), strict=True):
+    worth = zip(names, sizes, bodies, members, needs(sizes, members), needs(bodies, members), strict=True)
+    for name, parameters, body, figures, need, body_need in worth:
         inputs = Inputs(f"sha256:{name}", "0", 0.01, 0, 4, {"offmap": "0"})
         timed = Speed(8, 900, 12345.0, 0.87, 9, "cpu, 1 threads", "float32")
-        record = MemberRecord(inputs, BackboneSource(name), inputs.fingerprint, int(parameters), 9, {}, timed, {})
-        results.append(ScalingMember(name, record, {m: r.result for m, r in figures.items()}, need))
-    told = slopes(sizes, members)
-    study = Scaling("toy", "seed 0", 0.01, 0, 4, [], results, told, measured(names, sizes, members))
+        source = BackboneSource(name)
+        record = MemberRecord(inputs, source, inputs.fingerprint, int(parameters), int(body), {}, timed, {})
+        results.append(ScalingMember(name, record, {m: r.result for m, r in figures.items()}, need, body_need))
+    told = [slopes(x, members) for x in (sizes, bodies)]
+    study = Scaling("toy", "seed 0", 0.01, 0, 4, [], results, *told, measured(names, sizes, members))
     return msgspec.structs.replace(study, answer=answer(study))
+
+
+def test_the_slope_is_told_with_its_residual_and_what_its_interval_leaves_out():
+    *_, total, body, held = made(["a", "b", "c"], [0.1, 0.25, 0.3], [0.5, 0.6, 0.7]).answer
+    # By hand: the line rises 0.1 a member and is 0.2167 at the middle one, which lies 0.0333 above.
+    assert "for ten times the parameters: guard +10.0 [+10.0, +10.0]" in total
+    assert "a member lies up to 3.3 points off the line); default +10.0" in total
+    assert "up to 0.0 points off the line)." in total
+    assert "outside embeddings and LM head: guard +20.0 [+20.0, +20.0]" in body
+    assert "hold the members fixed" in held
+    flat = made(["a", "b", "c"], [0.3, 0.2, 0.1], [0.5, 0.6, 0.7]).answer
+    assert "Counted outside embeddings and LM head (100k parameters at a), no growth would do" in flat[1]
+
+
+def test_the_caveats_say_what_undertraining_does():
+    (caveat,) = (text for text in CAVEATS if "pretrained alike" in text)
+    assert "undertrained" in caveat
+    assert "factor too large" in caveat
 
 
 def test_the_answer_names_the_factor_its_interval_and_what_is_extrapolated():
     within = made(["a", "b", "c"], [0.1, 0.2, 0.3], [0.2, 0.3, 0.4]).answer[0]
     assert "the guard would need 10 times [10, 10] the parameters: 10M, in the family." in within
     assert "at a (1M parameters)" in within
+    outside = made(["a", "b", "c"], [0.1, 0.2, 0.3], [0.2, 0.3, 0.4]).answer[1]
+    assert "(100k parameters at a), the guard would need 3.2 times [3.2, 3.2] as many." in outside
     beyond = made(["a", "b", "c"], [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]).answer
+    assert "the guard would need 100 times [100, 100] as many, an extrapolation." in beyond[1]
     assert "10,000 times [10,000, 10,000] the parameters: 10B, an extrapolation beyond c" in beyond[0]
-    assert "default on a less the guard on c, which has 100 times the parameters: +20.0" in beyond[1]
-    assert "OOD detection gains more than that growth" in beyond[1]
-    less = made(["a", "b", "c"], [0.1, 0.2, 0.3], [0.2, 0.3, 0.4]).answer[1]
+    assert "default on a less the guard on c, which has 100 times the parameters: +20.0" in beyond[2]
+    assert "OOD detection gains more than that growth" in beyond[2]
+    less = made(["a", "b", "c"], [0.1, 0.2, 0.3], [0.2, 0.3, 0.4]).answer[2]
     assert "that growth gains more than OOD detection" in less
 
 
@@ -535,7 +606,7 @@ def test_the_table_has_a_line_for_each_member_with_its_intervals():
     assert "**For the +40.0" in text
     (line,) = (x for x in text.splitlines() if x.startswith("| a\\|b |"))
     assert "| 10.0 [10.0, 10.0] | 50.0 [50.0, 50.0] |" in line
-    assert "| +40.0 [+40.0, +40.0] | 10,000\\* [10,000, 10,000] | 12,345 | 87 |" in line
+    assert "| +40.0 [+40.0, +40.0] | 10,000\\* [10,000, 10,000] | 100\\* [100, 100] | 12,345 | 87 |" in line
     assert "| c | 10M |" in text
 
 
@@ -589,7 +660,7 @@ def test_a_member_without_reference_or_known_harm_is_drawn_all_the_same(tmp_path
         msgspec.structs.replace(study.members[1], monitors=extra),
         study.members[2],
     ]
-    write_files(msgspec.structs.replace(study, members=members, slopes={}, measured=None), tmp_path)
+    write_files(msgspec.structs.replace(study, members=members, slopes={}, body_slopes={}, measured=None), tmp_path)
     assert "reference" in (tmp_path / "scaling.svg").read_text()
     assert "| – |" in (tmp_path / "scaling.md").read_text()
 

@@ -1,16 +1,23 @@
 """`offmap train` as its users meet it: what it prints, what it refuses, what it leaves."""
 
 import json
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
 from offmap.backbones import open_backbone
-from offmap.backbones.guard_heads import content_hashes, require_unseen
+from offmap.backbones.trained_on import content_hashes, require_unseen
 from offmap.cli import run
+from offmap.cli.leaks import fit_rows
+from offmap.cli.train import LearningOptions
 from offmap.conversation import Conversation, Message, write
+from offmap.detectors import GuardProbe
+from offmap.errors import InputError
 from offmap.splits import split
+from offmap.suites import Suite
+from offmap.train import TrainOptions
 
 WORDS = {False: ("tide", "moon", "harbour", "chart"), True: ("knife", "lock", "poison", "forge")}
 QUICK = ["--epochs", "1", "--heads", "2", "--validation", "0.3"]
@@ -84,9 +91,62 @@ def test_leaks_are_refused(tmp_path, capsys):
     assert run(["train", "--suite", str(place), "--out", str(tmp_path / "guard"), *QUICK]) == 2
     out, err = told(capsys)
     assert f"the splits leak: found 1 x same conversation in fit and test; such as fit '{FIT[0].id}'" in err
-    assert "leave the earlier split's rows out (leaks=drop)" in err
+    assert f"all 1 are named in {tmp_path / 'guard'}.leaks.jsonl" in err
+    assert "leave the fit rows among them out (leaks=drop" in err
     assert not out
-    assert [path.name for path in tmp_path.iterdir()] == ["suite"]
+    (leak,) = [json.loads(line) for line in (tmp_path / "guard.leaks.jsonl").read_bytes().splitlines()]
+    assert leak["ids"] == [FIT[0].id, "twin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["guard.leaks.jsonl", "suite"]
+
+
+@pytest.mark.parametrize("dots", [".", "..", "inner/.."])
+def test_leaks_are_named_beside_a_directory_of_dots(tmp_path, monkeypatch, dots):
+    place = tmp_path / "outer" / "here"
+    (place / "inner").mkdir(parents=True)
+    monkeypatch.chdir(place)
+    twin = msgspec.structs.replace(FIT[0], id="twin")
+    with pytest.raises(InputError, match="the splits leak"):
+        fit_rows(Suite("s", tuple(TRAIN), (*TEST, twin), "here", "none"), "refuse", 0, Path(dots))
+    beside = tmp_path / "outer.leaks.jsonl" if dots == ".." else tmp_path / "outer" / "here.leaks.jsonl"
+    assert beside.is_file()
+
+
+def test_dropping_concerns_fit_rows_alone_and_says_what_remains(tmp_path, capsys):
+    dealt = split(TRAIN, 0)
+    copies = [msgspec.structs.replace(row, id=f"copy {n}") for n, row in enumerate((FIT[0], *dealt.calibrate[:2]))]
+    suite_ = Suite("s", tuple(TRAIN), (*TEST, *copies), "here", "none")
+    kept = fit_rows(suite_, "drop", 0, tmp_path / "guard")
+    assert [row.id for row in kept] == [row.id for row in dealt.fit if row.id != FIT[0].id]
+    _, err = told(capsys)
+    assert "3 leaks between splits are named in" in err
+    assert f"left out: 1 of {len(FIT)} fit rows; 2 leaks between the other splits remain" in err
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--particles", "2"], ["--recipe", "reference"], ["--recipe", "reference", "--particles", "2"]]
+)
+def test_a_place_that_is_taken_is_told_before_rows_are_compared(tmp_path, capsys, monkeypatch, options):
+    place, _ = leaking(tmp_path / "suite")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes.txt").write_text("mine")
+    command = ["train", "--suite", str(place), "--out", str(tmp_path / "foreign"), *options]
+    assert run(command) == 2
+    assert "choose another place or remove it yourself" in told(capsys)[1]
+    assert not (tmp_path / "foreign.leaks.jsonl").exists()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert run(command) == 2
+    assert "WORLD_SIZE is 4; training runs in one process on one device" in told(capsys)[1]
+
+
+def test_the_command_s_defaults_are_the_trainer_s():
+    usual, ours = TrainOptions(), vars(LearningOptions())
+    own = {"recipe", "particles", "heads"}
+    shared = set(usual.__struct_fields__) - {"heads", "head_rate", "seed"}
+    assert set(ours) - own == shared
+    assert {name: ours[name] for name in shared} == {name: getattr(usual, name) for name in shared}
+    assert ours["heads"] == usual.heads.heads
+    settled = LearningOptions(epochs=2.5, evaluations=3, even=False, heads=2).settled(seed=6)
+    assert settled == TrainOptions(heads=GuardProbe(heads=2), epochs=2.5, evaluations=3, even=False, seed=6)
 
 
 @pytest.mark.parametrize("leaks", ["drop", "allow"])
@@ -98,7 +158,7 @@ def test_leaks_are_dropped_or_allowed_and_named(tmp_path, capsys, leaks):
     (leak,) = [json.loads(line) for line in (tmp_path / "guard.leaks.jsonl").read_bytes().splitlines()]
     assert (leak["ids"], leak["kind"]) == ([FIT[0].id, "twin"], "same conversation")
     assert f"1 leaks between splits are named in {out}.leaks.jsonl" in err
-    left_out = f"left out: 1 of {len(FIT)} fit rows" in err
+    left_out = f"left out: 1 of {len(FIT)} fit rows; no other splits leak" in err
     assert left_out == (leaks == "drop")
     backbone = open_backbone(str(out))
     wanted = FIT[1:] if leaks == "drop" else FIT

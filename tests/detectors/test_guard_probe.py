@@ -114,3 +114,27 @@ def test_wrong_use_is_named():
     for wrong in ({"heads": 0}, {"beta": -1.0}, {"beta": float("nan")}, {"strengths": ()}, {"strengths": (0.0,)}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
             GuardProbe(**wrong)
+
+
+def test_the_counts_are_those_that_the_heads_were_fitted_with():
+    for strengths in ((1e-3,), (1e-3, 1e-3)):
+        detector = GuardProbe(heads=3, seed=4, strengths=strengths, **SMALL)
+        parts, new = both(detector), make_features(detector.needs(), 40, 2, 0.2)
+        scaler, x, y = design(*parts)
+        counts = detector.counts(y == 1)
+        logits = detector.fit(*parts).logits(new)
+        assert [counts[y == label].sum(axis=0).tolist() for label in (0, 1)] == [[120.0] * 3, [50.0] * 3]
+        for head in range(3):
+            weights = counts[:, head] * np.where(y == 1, 170 / 2 / 50, 170 / 2 / 120)
+            model = LogisticRegression(C=1 / (1e-3 * len(y)), tol=1e-10, max_iter=20000).fit(x, y, weights)
+            wanted = model.decision_function(scaler.transform(joined(new)) / np.sqrt(x.shape[1]))
+            np.testing.assert_allclose(logits[:, head], wanted, atol=3e-5 * np.abs(wanted).max(), rtol=0)
+
+
+def test_counts_follow_rows_within_their_class_however_classes_are_mixed():
+    detector = GuardProbe(heads=4, seed=1)
+    mixed = np.random.default_rng(0).random(60) < 0.4
+    counts, apart = detector.counts(mixed), detector.counts(np.sort(mixed))
+    np.testing.assert_array_equal(np.concatenate([counts[~mixed], counts[mixed]]), apart)
+    np.testing.assert_array_equal(GuardProbe(heads=1).counts(mixed), np.ones((60, 1)))
+    assert not np.array_equal(GuardProbe(heads=4, seed=2).counts(mixed), counts)

@@ -18,7 +18,7 @@ def test_a_finished_run_is_not_run_again(made, shapes, talks, source, small, mon
     record, out = made("qwen3", "full")
     (out / "training" / "checkpoint-3").mkdir()
     before = {file: file.read_bytes() for file in out.glob("*.*")}
-    monkeypatch.setattr("offmap.train.run.fit", lambda *_: pytest.fail("it was run again"))
+    monkeypatch.setattr("offmap.backbones.loading._weights", lambda *_, **__: pytest.fail("the model was loaded"))
     again = train(talks(60), source(shapes["qwen3"]), out, small(method="full"), split_seed=3)
     assert again == record
     assert {file: file.read_bytes() for file in out.glob("*.*")} == before

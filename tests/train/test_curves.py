@@ -8,13 +8,14 @@ import pytest
 from offmap.train import curves
 
 LOG = [
-    {"eval_guard": 0.7, "eval_lm": 5.0, "eval_auroc": 0.6, "step": 0},
+    {"eval_guard": 0.7, "eval_guard_plain": 0.75, "eval_lm": 5.0, "eval_auroc": 0.6, "step": 0},
     {"loss": 2.0, "guard": 0.69, "lm": 5.5, "step": 2},
     {"loss": 1.5, "guard": 0.42, "lm": 5.25, "step": 4},
-    {"eval_guard": 0.5, "eval_lm": 4.5, "eval_auroc": 0.875, "step": 4},
+    {"eval_guard": 0.5, "eval_guard_plain": 0.625, "eval_lm": 4.5, "eval_auroc": 0.875, "step": 4},
     {"train_runtime": 3.0, "step": 4},
 ]
-TITLES = {"guard loss", "language-model loss", "AUROC on held-out rows"}
+GUARD, RESCALED = "guard loss, the heads' mean", "guard loss after the best scale and shift"
+TITLES = {GUARD, "language-model loss", RESCALED, "AUROC on held-out rows"}
 
 
 def test_every_loss_of_the_log_is_a_point_of_its_panel():
@@ -22,10 +23,11 @@ def test_every_loss_of_the_log_is_a_point_of_its_panel():
     for point in curves.points(LOG):
         found[point["panel"], point["rows"]].append((point["step"], point["value"]))
     assert found == {
-        ("guard loss", "training"): [(2, 0.69), (4, 0.42)],
-        ("guard loss", "held out"): [(0, 0.7), (4, 0.5)],
+        (GUARD, "training"): [(2, 0.69), (4, 0.42)],
+        (GUARD, "held out"): [(0, 0.75), (4, 0.625)],
         ("language-model loss", "training"): [(2, 5.5), (4, 5.25)],
         ("language-model loss", "held out"): [(0, 5.0), (4, 4.5)],
+        (RESCALED, "held out"): [(0, 0.7), (4, 0.5)],
         ("AUROC on held-out rows", "held out"): [(0, 0.6), (4, 0.875)],
     }
 

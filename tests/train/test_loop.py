@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from offmap.backbones import open_backbone
 from offmap.detectors import GuardProbe
 from offmap.errors import InputError
+from offmap.features import FeatureSpec
 from offmap.train import loop, train
 from offmap.train import run as running
-from offmap.train.loop import DONE, GuardTrainer, _auroc, _enough, rescaled_loss
+from offmap.train.fit import deal
+from offmap.train.held_out import merit, rescaled_loss
+from offmap.train.loop import DONE, GuardTrainer
+from offmap.train.rows import balanced
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -151,7 +154,8 @@ def test_early_stopping_decides_the_same_after_an_interruption(shapes, talks, so
     options = small(rate=3e-2, head_rate=0.1, evaluations=12, patience=2, epochs=3)
     record = train(*call, tmp_path / "whole", options)
     looks = [e for e in _log(tmp_path / "whole") if "eval_guard" in e]
-    best = int(np.argmin([entry["eval_guard"] for entry in looks]))
+    merits = [merit(entry, "eval_guard") for entry in looks]
+    best = merits.index(min(merits))
     assert len(looks) == best + 1 + 2, "it stopped two evaluations after the best"
     assert record.run["best"] == looks[best]
     assert looks[-1]["step"] == record.run["steps"] < 15
@@ -224,7 +228,7 @@ def test_the_weights_kept_are_those_of_the_best_evaluation(shapes, talks, source
 
     def remembering(self):
         found = plain(self)
-        looks.append((found["guard"], {k: v.clone() for k, v in loop.trained_weights(self.objective).items()}))
+        looks.append((merit(found, "guard"), {k: v.clone() for k, v in loop.trained_weights(self.objective).items()}))
         return found
 
     monkeypatch.setattr(GuardTrainer, "_look", remembering)
@@ -272,40 +276,51 @@ def test_nothing_is_printed(shapes, talks, source, small, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_patience_counts_evaluations_since_the_lowest():
-    for losses, patience, stop in (
-        ([3.0], 1, False),
-        ([3.0, 3.0], 1, True),
-        ([3.0, 2.0], 1, False),
-        ([3.0, 2.0, 2.5], 2, False),
-        ([3.0, 2.0, 2.5, 2.1], 2, True),
-        ([3.0, 2.0, 2.5, 1.9], 2, False),
-    ):
-        log = [entry for loss in losses for entry in ({"loss": 0.1}, {"eval_guard": loss})]
-        assert _enough(log, patience, "eval_guard") == stop
+def test_what_decides_is_the_most_suspicious_head_and_what_is_logged_beside_it_the_mean(whole, talks, source):
+    """Of the guard that was kept: its heads' logits as a backbone, the loss by a plain loop over held-out rows."""
+    call, options, record, out, _ = whole
+    held_out = deal(call[0], options).held_out
+    backbone = open_backbone(source(out))
+    scalars = backbone(held_out, FeatureSpec(scalars=backbone.scalars)).scalars
+    logits = np.stack([scalars[f"guard {number}"] for number in (1, 2)], axis=1)
+    unsafe, groups = np.array([row.unsafe for row in held_out]), [(row.unsafe, row.domain) for row in held_out]
+    kinds = [len({domain for label, domain in groups if label == row.unsafe}) for row in held_out]
+    weights = [1 / (2 * kind * groups.count(group)) for kind, group in zip(kinds, groups, strict=True)]
+    plain = sum(
+        weight * np.mean([np.logaddexp(0, -logit if label else logit) for logit in row])
+        for weight, row, label in zip(weights, logits, unsafe, strict=True)
+    )
+    best = record.run["best"]
+    assert best["eval_guard_plain"] == pytest.approx(plain, rel=1e-4)
+    assert best["eval_auroc"] == pytest.approx(roc_auc_score(unsafe, logits.max(axis=1)))
+    assert best["eval_guard"] == pytest.approx(rescaled_loss(logits.max(axis=1), unsafe, np.array(weights)), abs=1e-4)
+    assert best["eval_guard"] != pytest.approx(rescaled_loss(logits.mean(axis=1), unsafe, np.array(weights)), abs=1e-4)
 
 
-@pytest.mark.parametrize(("spread", "mean"), [(1, 0), (0.01, -4), (50, 30)])
-def test_the_rescaled_loss_is_that_of_an_unpenalised_logistic_regression_on_the_logit(spread, mean):
-    rng = np.random.default_rng(0)
-    unsafe, weights = rng.random(150) < 0.4, rng.random(150)
-    logits = spread * (rng.normal(size=150) + unsafe) + mean
-    column = ((logits - mean) / spread)[:, None]
-    fitted = LogisticRegression(C=1e9, tol=1e-9).fit(column, unsafe, weights)
-    wanted = log_loss(unsafe, fitted.predict_proba(column), sample_weight=weights)
-    assert rescaled_loss(logits, unsafe, weights) == pytest.approx(wanted, abs=1e-6)
-    backwards = rescaled_loss(-logits, unsafe, weights)
-    share = weights[unsafe].sum() / weights.sum()
-    assert backwards == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share), abs=1e-4)
+def test_heads_start_and_learn_from_the_same_draw_that_follows_the_run_s_seed(
+    shapes, talks, source, small, tmp_path, monkeypatch
+):
+    seen, plain = [], running.fit
+    monkeypatch.setattr(
+        running, "fit", lambda *given: seen.append((given[0].guard._probe, given[2][0])) or plain(*given)
+    )
+    for seed in (0, 3):
+        options = small(epochs=0.1, evaluations=1, seed=seed)
+        record = train(talks(60), source(shapes["llama"]), tmp_path / str(seed), options)
+        assert record.heads.seed == seed
+        probe, data = seen[-1]
+        counts = probe.counts(data.unsafe)
+        np.testing.assert_array_equal(data.weights > 0, counts > 0)
+        domains = [row.domain for row in deal(talks(60), options).train]
+        np.testing.assert_allclose(data.weights * data.rates[:, None], balanced(data.unsafe, domains, counts))
+    assert not np.array_equal(seen[0][1].weights > 0, seen[1][1].weights > 0)
 
 
-def test_logits_that_separate_lose_nothing_and_those_that_do_not_vary_all():
-    unsafe = np.array([False, False, True, True])
-    assert rescaled_loss(np.array([-1e-9, 0, 1e-9, 2e-9]), unsafe, np.ones(4)) == pytest.approx(0, abs=1e-6)
-    assert rescaled_loss(np.ones(4), unsafe, np.ones(4)) == pytest.approx(np.log(2))
-
-
-def test_auroc_is_that_of_scikit_learn():
-    rng = np.random.default_rng(0)
-    scores, unsafe = rng.integers(0, 9, 50) / 3, rng.random(50) < 0.4
-    assert _auroc(scores, unsafe) == pytest.approx(roc_auc_score(unsafe, scores))
+def test_passes_that_are_not_named_are_settled_and_told(shapes, talks, source, small, tmp_path, monkeypatch):
+    monkeypatch.setattr("offmap.train.options.STEPS", 6)
+    options = small(epochs=None, accumulate=2, batch_tokens=512)
+    record = train(talks(60), source(shapes["llama"]), tmp_path / "guard", options)
+    tokens = record.run["tokens"][0]
+    assert record.run["options"]["epochs"] == max(1.5, 6 * 2 * 512 / tokens)
+    assert 6 <= record.run["steps"] <= 14
+    assert train(talks(60), source(shapes["llama"]), tmp_path / "guard", options) == record

@@ -5,17 +5,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.special import expit, log_expit
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from offmap.backbones.loading import load_model
 from offmap.backbones.torch import TorchBackbone
 from offmap.conversation import Conversation, Message
 from offmap.detectors import GuardProbe
-from offmap.features import FeatureSpec
+from offmap.features import ROLE_CODE, FeatureSpec
 from offmap.rendering import Renderer
 from offmap.train import TrainOptions
+from offmap.train.batches import collate, plan
 from offmap.train.objective import CHUNK, GuardHeads
-from offmap.train.rows import collate, material
+from offmap.train.rows import material
 from offmap.train.trunk import build
 
 FAMILIES = ("llama", "qwen3", "gemma2")
@@ -40,7 +41,8 @@ def made(shapes, talks, source):
         chosen = TrainOptions(method=method, heads=PROBE, lm_weight=lm_weight, rank=4, **options)
         objective = build(loaded, heads_of(32), chosen).train()
         rows = talks(8, lengths=(5, 45))
-        return objective, material(rows, Renderer(loaded.tokenizer), PROBE.pools, heads=3), rows
+        counts = PROBE.counts(np.array([row.unsafe for row in rows]))
+        return objective, material(rows, Renderer(loaded.tokenizer), PROBE.pools, counts=counts), rows
 
     return make
 
@@ -119,6 +121,49 @@ def test_a_row_s_logits_are_the_same_alone_in_a_batch_and_packed(made, family):
     assert alone.std(dim=0).min() > 1e-2
     for found in (padded, packed, short):
         np.testing.assert_allclose(found, alone, atol=2e-5)
+
+
+def test_every_row_s_states_are_pooled_from_its_own_tokens_alone(made):
+    """Against a loop over rows and layers, of lines that hold unlike numbers of rows."""
+    objective, data, _ = made("llama")
+    objective.eval()
+    lines = [[4], [0, 2, 6], [7, 1], [3, 5]]
+    batch, seen = collate(lines, data), []
+    objective.guard.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        objective(**batch)
+        states = objective.read(batch["ids"], batch["positions"]).hidden_states
+    place = 0
+    for number, line in enumerate(lines):
+        start = 0
+        for at in line:
+            end = start + len(data.rows[at])
+            wanted = []
+            for layer in PROBE.layers:
+                mine, replies = states[layer][number, start:end].double(), data.rows[at].roles == ROLE_CODE["assistant"]
+                wanted += [mine[torch.from_numpy(replies)].mean(0), mine.mean(0), mine[-1]]
+            np.testing.assert_allclose(seen[0][place], torch.cat(wanted), atol=1e-5)
+            start, place = end, place + 1
+    assert batch["pools"].numel() <= len(lines) * 3 * len(PROBE.pools) * batch["ids"].shape[1]
+
+
+def test_a_model_of_learned_positions_is_trained_up_to_its_last_one(shapes, tmp_path, talks, source):
+    limit = 90
+    sizes = {"vocab_size": 300, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": limit}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(shapes["llama"]).save_pretrained(tmp_path)
+    loaded = load_model(source(tmp_path), "cpu")
+    objective = build(loaded, heads_of(32), TrainOptions(method="full", heads=PROBE)).eval()
+    rows = talks(8, lengths=(3, 80))
+    render = Renderer(AutoTokenizer.from_pretrained(tmp_path), limit)
+    data = material(rows, render, PROBE.pools, limit=loaded.positions)
+    assert data.lengths.max() == limit
+    assert data.lengths.min() < limit
+    for pack in (False, True):
+        for batch in plan(data.lengths, 200, 1.0, 0, pack=pack, limit=data.limit):
+            with torch.no_grad():
+                assert np.isfinite(float(losses(objective, data, batch)["loss"]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

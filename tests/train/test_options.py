@@ -51,3 +51,25 @@ def test_auto_is_full_for_a_small_trunk():
 def test_options_go_through_a_file():
     options = TrainOptions(heads=GuardProbe(layers=(-2,), heads=3), epochs=3, rate=1e-4)
     assert msgspec.json.decode(msgspec.json.encode(options), type=TrainOptions) == options
+
+
+def test_what_a_trained_guard_does_not_heed_is_refused():
+    with pytest.raises(InputError, match=r"^heads.beta is 0; .* the most suspicious is heard, and the default 1 is"):
+        TrainOptions(heads=GuardProbe(beta=0.0)).check()
+    TrainOptions(heads=GuardProbe(heads=1, beta=0.0)).check()
+    with pytest.raises(InputError, match=r"^heads.seed is 4; the bootstraps follow from seed"):
+        TrainOptions(heads=GuardProbe(seed=4), seed=3).check()
+    TrainOptions(heads=GuardProbe(seed=3), seed=3).check()
+    assert TrainOptions(heads=GuardProbe(heads=3), seed=7).probe == GuardProbe(heads=3, seed=7)
+
+
+@pytest.mark.parametrize("tokens", [5_000, 300_000, 3_000_000, 60_000_000])
+def test_a_small_suite_is_passed_over_more_often_than_a_large_one(tokens):
+    options = TrainOptions(batch_tokens=1000, accumulate=3)
+    steps = options.passes(tokens) * tokens / 3000
+    assert steps == pytest.approx(max(240, 1.0 * tokens / 3000))
+    assert TrainOptions(epochs=0.5).passes(tokens) == 0.5
+
+
+def test_no_suite_is_so_small_that_passes_have_no_end():
+    assert TrainOptions().passes(10) == 1000

@@ -12,10 +12,12 @@ from safetensors.numpy import load_file
 from offmap import Monitor
 from offmap import load as load_monitor
 from offmap.backbones import BackboneSource, open_backbone
-from offmap.backbones.guard_heads import content_hashes, guard_names
+from offmap.backbones.guard_heads import guard_names
+from offmap.backbones.joined import Joined
 from offmap.backbones.particles import count_particles, particle
 from offmap.backbones.source import open_parts
 from offmap.backbones.torch import TorchBackbone
+from offmap.backbones.trained_on import content_hashes
 from offmap.bench.reference import ENSEMBLE, notes, recipe, run_reference
 from offmap.cli import run
 from offmap.cli.backbone_options import BackboneOptions
@@ -245,9 +247,9 @@ class Says:
 
 
 def test_fewer_guards_than_five_are_an_ensemble_of_their_own():
-    three = Says("guard 1", "guard 2", "guard 3")
+    three = Joined(tuple(Says(name) for name in ("guard 1", "guard 2", "guard 3")))
     assert recipe(three)["ensemble-pessimistic"].scalars == ENSEMBLE[:3]
-    assert recipe(three)["guard"] == Scalar("guard 1")
+    assert recipe(three)["guard"] == Scalar("guard")
     assert "as was meant; here of 3" in notes(three)[-1]
     assert recipe(Says("guard"))["ensemble-min"].scalars == ENSEMBLE
 

@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from offmap import Monitor
 from offmap.backbones import BackboneSource, open_backbone
-from offmap.backbones.guard_heads import content_hashes
 from offmap.backbones.loading import load_model
+from offmap.backbones.trained_on import content_hashes
 from offmap.bench.reference import run_reference
 from offmap.cli import run
 from offmap.defaults import default_detectors
@@ -30,11 +30,11 @@ from offmap.errors import InputError
 from offmap.features import FeatureSpec, TokenStat
 from offmap.suites import Suite
 from offmap.train import TrainOptions, train_reference
+from offmap.train.batches import collate
 from offmap.train.fit import deal, materials
 from offmap.train.loop import GuardTrainer, _optimizer
 from offmap.train.objective import Objective, Odds
 from offmap.train.reference import _settled
-from offmap.train.rows import collate
 from offmap.train.trunk import proven_head, ready
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

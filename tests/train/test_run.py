@@ -20,9 +20,11 @@ from transformers import AutoModelForCausalLM
 
 from offmap import Monitor
 from offmap import load as load_monitor
-from offmap.backbones import open_backbone
-from offmap.backbones.guard_heads import content_hashes, read_guard
+from offmap.backbones import BackboneSource, open_backbone
+from offmap.backbones.guard_heads import read_guard, write_guard
 from offmap.backbones.joined import Joined
+from offmap.backbones.loading import _weights, load_model
+from offmap.backbones.trained_on import content_hashes, read_trained_on
 from offmap.bench import run as bench
 from offmap.cli import run as command
 from offmap.conversation import Conversation, Message, write
@@ -35,11 +37,12 @@ from offmap.fusion import Fusion
 from offmap.splits import Splits
 from offmap.suites.base import Suite
 from offmap.testing import check_backbone
-from offmap.train import TrainOptions, train
+from offmap.train import TrainOptions, train, train_reference
 from offmap.train.fit import deal
 from offmap.train.loop import DONE
 from offmap.train.options import RATES
 from offmap.train.rows import balanced
+from offmap.train.trunk import build, save_trunk
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 FAMILIES, METHODS = ("llama", "qwen3", "gemma2"), ("full", "lora")
@@ -102,8 +105,8 @@ def test_what_it_says_of_held_out_rows_is_true(made, opened, talks, small, famil
     rows = deal(talks(60), small(method=method)).held_out
     best, backbone = made(family, method)[0].run["best"], opened(family, method)
     unsafe = np.array([row.unsafe for row in rows])
-    scores = np.mean(list(backbone(rows, SCALARS).scalars.values()), axis=0)
-    weights = balanced(unsafe, [row.domain for row in rows])
+    scores = np.max(list(backbone(rows, SCALARS).scalars.values()), axis=0)
+    weights = balanced(unsafe, [row.domain for row in rows], np.ones((len(rows), 1)))[:, 0]
     standard = ((scores - scores.mean()) / scores.std())[:, None]
     fitted = LogisticRegression(C=1e9, tol=1e-9).fit(standard, unsafe, weights)
     wanted = log_loss(unsafe, fitted.predict_proba(standard), sample_weight=weights)
@@ -245,8 +248,104 @@ def test_a_guard_trained_further_knows_all_it_was_trained_on(made, talks, source
         np.testing.assert_array_equal(known, np.unique(content_hashes([*talks(60), *more])))
 
 
+def test_the_adapters_of_the_recipe_know_what_their_base_was_trained_on(made, talks, tmp_path):
+    options = TrainOptions(epochs=1, batch_tokens=512, accumulate=1, validation=0.25, precision="float32")
+    train_reference(talks(40, start=500), BackboneSource(str(made("llama", "full")[1])), tmp_path / "pair", options)
+    wanted = np.unique(content_hashes([*talks(60), *talks(40, start=500)]))
+    for part in ("guard", "lm"):
+        np.testing.assert_array_equal(read_trained_on(tmp_path / "pair" / part), wanted)
+
+
+@every
+def test_the_record_names_the_weights_of_the_base(made, shapes, source, family, method):
+    assert made(family, method)[0].base_identity == load_model(source(shapes[family]), "cpu").identity
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What each objective holds before the first step, (is trained, precision), and every reading of weights."""
+    held, reads = [], []
+
+    def seen(*given):
+        objective = build(*given)
+        layers = [m for m in objective._decoder[0].modules() if isinstance(m, torch.nn.Linear)]
+        trained = [p for p in objective.parameters() if p.requires_grad]
+        held.append({(p.requires_grad, p.dtype) for p in (*trained, *(layer.weight for layer in layers))})
+        return objective
+
+    def counted(*given, **options):
+        reads.append(given)
+        return _weights(*given, **options)
+
+    monkeypatch.setattr("offmap.train.run.build", seen)
+    monkeypatch.setattr("offmap.backbones.loading._weights", counted)
+    return held, reads
+
+
+PRECISIONS = [
+    ("lora", False, "bfloat16", torch.bfloat16),
+    ("lora", False, "float32", torch.float32),
+    ("lora", True, "bfloat16", torch.float32),
+    ("full", False, "bfloat16", torch.float32),
+]
+
+
+@pytest.mark.parametrize(("method", "merge", "precision", "kept"), PRECISIONS)
+def test_one_model_is_held_a_frozen_one_in_the_precision_of_its_products(
+    watched, shapes, talks, tmp_path, small, method, merge, precision, kept
+):
+    held, reads = watched
+    options = small(method=method, merge=merge, precision=precision, epochs=1)
+    record = train(talks(60), BackboneSource(shapes["qwen3"]), tmp_path / "guard", options)
+    assert len(reads) == 1
+    frozen = {(False, kept)} if method == "lora" else set()
+    assert held == [{(True, torch.float32)} | frozen]
+    left = {array.dtype for name, array in arrays(tmp_path / "guard").items() if "trained_on" not in name}
+    assert left <= {np.dtype(np.float32), np.dtype(np.float64)}
+    assert record.run["best"]["eval_guard"] < record.run["before"]["eval_guard"]
+    scores = np.mean(list(open_backbone(str(tmp_path / "guard"))(talks(80, start=900), SCALARS).scalars.values()), 0)
+    assert roc_auc_score([row.unsafe for row in talks(80, start=900)], scores) > 0.7
+
+
+def test_auto_asks_for_the_size_without_the_weights(watched, shapes, talks, source, small, tmp_path, monkeypatch):
+    size = sum(p.numel() for p in load_model(source(shapes["gemma2"]), "cpu").model.parameters())
+    for small_is, method in ((size, "lora"), (size + 1, "full")):
+        monkeypatch.setattr("offmap.train.options.SMALL", small_is)
+        watched[1].clear()
+        record = train(talks(40), source(shapes["gemma2"]), tmp_path / method, small(epochs=1))
+        assert (record.method, len(watched[1])) == (method, 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_is_on_the_disk_before_the_record_says_so(
+    shapes, talks, source, small, tmp_path, monkeypatch, method
+):
+    synced, looked, flush = [], [], os.fsync
+
+    def heard(file):
+        flush(file)
+        synced.append(os.fstat(file).st_ino)
+
+    def begun(*given):
+        synced.clear()
+        save_trunk(*given)
+
+    def record(out, *given):
+        files = [path for path in out.iterdir() if path.is_file()]
+        looked.extend(path.name for path in files)
+        assert [path.name for path in files if path.stat().st_ino not in synced] == []
+        assert synced[-1] == out.stat().st_ino, "and so are their names"
+        write_guard(out, *given)
+
+    monkeypatch.setattr("os.fsync", heard)
+    monkeypatch.setattr("offmap.train.run.save_trunk", begun)
+    monkeypatch.setattr("offmap.train.run.write_guard", record)
+    train(talks(40), source(shapes["llama"]), tmp_path / "guard", small(method=method, epochs=1))
+    assert {"tokenizer.json", "model.safetensors" if method == "full" else "adapter_model.safetensors"} < set(looked)
+
+
 def test_options_that_say_nothing_are_the_defaults(shapes, talks, source, tmp_path, small):
-    options = TrainOptions(precision="float32", heads=GuardProbe(heads=1), validation=0.3)
+    options = TrainOptions(precision="float32", heads=GuardProbe(heads=1), validation=0.3, epochs=1)
     record = train(talks(40), source(shapes["llama"]), tmp_path / "guard", options)
     told = record.run["options"]
     assert (record.method, told["rate"]) == ("full", RATES["full"])

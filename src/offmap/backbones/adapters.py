@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offmap.backbones.guard_heads import TRAINED_ON
+from offmap.backbones.guard_heads import RECORD
 from offmap.backbones.identity import identity
+from offmap.backbones.trained_on import HEADS, TRAINED_ON
 from offmap.errors import InputError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -71,8 +72,8 @@ def read_adapter(name: str, revision: str | None = None) -> Adapter:
         revision: the commit of one of the hub, 40 hexadecimal digits.
 
     Raises:
-        InputError: no such directory, no commit, a revision beside a directory, it cannot be fetched, or it is not a
-            PEFT adapter in safetensors.
+        InputError: no such directory, no commit, a revision beside a directory, it cannot be fetched, it is not a
+            PEFT adapter in safetensors, or it names code that PEFT would import.
     """
     if Path(name).is_dir() and revision is not None:
         raise InputError(
@@ -90,7 +91,19 @@ def read_adapter(name: str, revision: str | None = None) -> Adapter:
         raise InputError(f"adapter {name!r}: not a PEFT adapter in safetensors: {error}") from error
     if not isinstance(config, dict) or not config.get("peft_type"):
         raise InputError(f"adapter {name!r}: {CONFIG}: found no peft_type, wanted what PEFT writes")
+    _require_no_code(name, config)
     return Adapter(name, directory, named, config.get("task_type"), shapes, labels)
+
+
+def _require_no_code(name: str, config: dict[str, Any]) -> None:
+    """PEFT imports the module ``megatron_core`` where there is a ``megatron_config``; it writes the default always."""
+    for field, usual in (("megatron_config", None), ("megatron_core", "megatron.core")):
+        found = config.get(field)
+        if found not in (None, usual):
+            raise InputError(
+                f"adapter {name!r}: {CONFIG}: field {field}: found {found!r}, wanted none: PEFT would import a module "
+                "for it, and no code is ever run"
+            )
 
 
 def merge(model: Any, adapter: Adapter) -> Any:
@@ -144,7 +157,7 @@ def _require_untied(model: Any) -> None:
 def _fetched(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [CONFIG, WEIGHTS, MODEL_CONFIG, TRAINED_ON, "tokenizer_config.json", *TOKENIZER]
+    wanted = [CONFIG, WEIGHTS, MODEL_CONFIG, RECORD, HEADS, TRAINED_ON, "tokenizer_config.json", *TOKENIZER]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError) as error:

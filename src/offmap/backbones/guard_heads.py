@@ -1,13 +1,13 @@
 """A trained guard as a directory: a model or an adapter, guard heads on its states, and what they were trained on.
 
 ``guard.json`` says what it is and is written last: a directory without it holds no guard. ``guard.safetensors`` holds
-the heads and a hash of every conversation that any weight was fitted to, so that nobody calibrates or tests on one of
-them unknowingly. Knows nothing of how it was trained.
+the heads and a hash of every conversation that any weight was fitted to (``trained_on``). Knows nothing of how it was
+trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,19 +19,16 @@ from numpy.typing import NDArray
 
 from offmap.artifacts import nested, pack_arrays, sha256, unpack_arrays
 from offmap.atomic import write_whole
-from offmap.backbones.base import Backbone
 from offmap.backbones.source import BackboneSource
-from offmap.conversation import Conversation, content_key
+from offmap.backbones.trained_on import ARRAY, HEADS, union
 from offmap.detectors.guard_probe import FittedGuardProbe, GuardProbe
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec
 
-RECORD, HEADS = "guard.json", "guard.safetensors"
+RECORD = "guard.json"
 UNDER_WAY = Path("training") / "run.json"
 """In a directory without a record: of a training run that has not ended."""
-TRAINED_ON = "trained_on.safetensors"
-"""Beside an adapter that comes without heads: what it was trained on."""
-FORMAT = 1
+FORMAT = 2
 GUARD = "guard"
 """The scalar of a lone head; several are called "guard 1", "guard 2", ..., those of particles all through."""
 
@@ -41,6 +38,8 @@ class GuardRecord(msgspec.Struct, frozen=True):
 
     Attributes:
         base: the model that was trained.
+        base_identity: what its weights were (``loading.identity_of``). An adapter goes onto no others; of a model that
+            was trained whole it is a record.
         method: full, where the directory is a model itself; lora, where it holds an adapter for ``base``.
         heads: what the guard heads read.
         max_tokens: the limit that rows were cut at, or None.
@@ -50,12 +49,19 @@ class GuardRecord(msgspec.Struct, frozen=True):
     """
 
     base: BackboneSource
+    base_identity: str
     method: Literal["full", "lora"]
     heads: GuardProbe
     max_tokens: int | None = None
     split_seed: int | None = None
     run: dict[str, Any] = {}
     format: int = FORMAT
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """The part of a record that every version has."""
+
+    format: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,6 @@ class TrainedGuard:
     Attributes:
         record: what the directory says.
         heads: the fitted heads.
-        trained_on: hashes of the conversations that weights were fitted to, sorted.
         identity: a hash of the record and the arrays.
         directory: where it was read from.
         particle: its number among particles, or None.
@@ -73,7 +78,6 @@ class TrainedGuard:
 
     record: GuardRecord
     heads: FittedGuardProbe
-    trained_on: NDArray[np.uint64]
     identity: str
     directory: Path
     particle: int | None = None
@@ -136,63 +140,51 @@ def guard_names(heads: int, particle: int | None = None) -> tuple[str, ...]:
     return tuple(f"{GUARD} {number}" for number in range(first, first + heads))
 
 
-def content_hashes(conversations: Sequence[Conversation]) -> NDArray[np.uint64]:
-    """(n,) what each conversation says, neither its id nor its label, as 64 bits."""
-    return np.array([int(content_key(c)[:16], 16) for c in conversations], np.uint64)
-
-
-def trained_on(backbone: Backbone) -> NDArray[np.uint64]:
-    """Hashes of the conversations that a backbone says its weights were fitted to; none where it does not say."""
-    return np.asarray(getattr(backbone, "trained_on", ()), np.uint64)
-
-
-def require_unseen(backbone: Backbone, splits: Mapping[str, Sequence[Conversation]]) -> None:
-    """Refuse rows for calibration, thresholds or tests that the backbone was trained on.
-
-    Args:
-        backbone: the backbone.
-        splits: the rows by the name of their split.
-
-    Raises:
-        InputError: it was trained on some.
-    """
-    known = trained_on(backbone)
-    if not len(known):
-        return
-    for name, rows in splits.items():
-        seen = np.flatnonzero(np.isin(content_hashes(rows), known))
-        if len(seen):
-            raise InputError(
-                f"{len(seen)} of {len(rows)} {name} rows, such as {rows[seen[0]].id!r}, were trained on by the "
-                "backbone; wanted rows that it has not seen: those of the suite and the seed that it was trained with"
-            )
-
-
 def write_guard(directory: Path, record: GuardRecord, heads: FittedGuardProbe, trained_on: NDArray[np.uint64]) -> None:
     """Write what makes a model's or an adapter's directory a guard's; the record last."""
     arrays: Mapping[str, NDArray[Any]] = {f"heads/{name}": array for name, array in heads.arrays().items()}
-    write_whole(directory / HEADS, pack_arrays({**arrays, "trained_on": np.unique(trained_on)}))
+    write_whole(directory / HEADS, pack_arrays({**arrays, ARRAY: union(trained_on)}))
     body = msgspec.json.encode(record)
     write_whole(directory / RECORD, msgspec.json.format(body, indent=2) + b"\n")
 
 
-def write_trained_on(directory: Path, hashes: NDArray[np.uint64]) -> None:
-    """Write beside an adapter which conversations it was trained on (``content_hashes``)."""
-    write_whole(directory / TRAINED_ON, pack_arrays({"trained_on": np.unique(hashes)}))
-
-
-def read_trained_on(directory: Path) -> NDArray[np.uint64]:
-    """What ``write_trained_on`` wrote; nothing where there is no such file.
+def read_record(directory: Path) -> GuardRecord | None:
+    """What ``guard.json`` says, or None where there is none.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or is another version's.
     """
-    if not (directory / TRAINED_ON).is_file():
-        return np.zeros(0, np.uint64)
-    arrays = unpack_arrays(directory / TRAINED_ON)
-    if "trained_on" not in arrays:
-        raise InputError(f"{directory / TRAINED_ON}: lacks the array 'trained_on'")
-    return arrays["trained_on"].astype(np.uint64)
+    path = directory / RECORD
+    if not path.is_file():
+        return None
+    body = path.read_bytes()
+    try:
+        version = msgspec.json.decode(body, type=_Version).format
+        record = msgspec.json.decode(body, type=GuardRecord) if version == FORMAT else None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if record is None:
+        raise InputError(f"{path}: format {version}, this version reads format {FORMAT}; train the guard anew")
+    return record
+
+
+def require_base(directory: Path, base: BackboneSource, found: str) -> None:
+    """Check that a trained guard's adapter goes onto the weights that it was trained on.
+
+    Args:
+        directory: of an adapter, a guard's or another's.
+        base: the model that it is to go onto.
+        found: what its weights are.
+
+    Raises:
+        InputError: they are others, or as ``read_record``.
+    """
+    record = read_record(directory)
+    if record and record.base_identity != found:
+        raise InputError(
+            f"{directory / RECORD}: base {base.model!r}: found the weights {found}, wanted {record.base_identity}, "
+            "which the adapter was trained on"
+        )
 
 
 def read_guard(directory: str | Path, particle: int | None = None) -> TrainedGuard | None:
@@ -207,19 +199,13 @@ def read_guard(directory: str | Path, particle: int | None = None) -> TrainedGua
             version's, or do not fit each other.
     """
     path = Path(directory)
-    if not (path / RECORD).is_file():
+    record = read_record(path)
+    if record is None:
         _require_ended(path)
         return None
-    try:
-        record = msgspec.json.decode((path / RECORD).read_bytes(), type=GuardRecord)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise InputError(f"{path / RECORD}: {error}") from None
-    if record.format != FORMAT:
-        raise InputError(f"{path / RECORD}: format {record.format}, this version reads format {FORMAT}")
     arrays = unpack_arrays(path / HEADS)
     try:
         heads = record.heads.restore(nested(arrays, "heads"))
-        trained_on = arrays["trained_on"].astype(np.uint64)
     except (KeyError, IndexError) as error:
         raise InputError(f"{path / HEADS}: lacks the array {error}") from None
     wanted = (heads.mean.size, record.heads.heads)
@@ -227,7 +213,7 @@ def read_guard(directory: str | Path, particle: int | None = None) -> TrainedGua
         shapes = ", ".join(f"{name} {array.shape}" for name, array in heads.arrays().items())
         raise InputError(f"{path / HEADS}: found {shapes}; wanted {wanted[1]} heads on one mean, as {RECORD} says")
     identity = f"{sha256(path / RECORD)[:8]}{sha256(path / HEADS)[:8]}"
-    return TrainedGuard(record, heads, trained_on, identity, path, particle)
+    return TrainedGuard(record, heads, identity, path, particle)
 
 
 def _require_ended(path: Path) -> None:

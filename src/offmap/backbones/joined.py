@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offmap.backbones.base import Backbone
-from offmap.backbones.guard_heads import trained_on
 from offmap.backbones.source import BackboneSource
+from offmap.backbones.trained_on import trained_on
 from offmap.conversation import Conversation
 from offmap.errors import InputError
 from offmap.features import Features, FeatureSpec, TokenStat

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from offmap.backbones.adapters import TOKENIZER, Adapter, merge, read_adapter
+from offmap.backbones.adapters import CONFIG, TOKENIZER, Adapter, merge, read_adapter
 from offmap.backbones.guard_families import CLASSIFIER, guard_name
-from offmap.backbones.guard_heads import read_trained_on
+from offmap.backbones.guard_heads import TrainedGuard, read_guard, require_base
 from offmap.backbones.identity import identity
 from offmap.backbones.source import BackboneSource, model_path
+from offmap.backbones.trained_on import read_trained_on
 from offmap.backbones.transcript import transcript_template
 from offmap.errors import InputError
 
@@ -39,7 +41,9 @@ class Loaded:
         identity: what the weights are: the hash of a directory's files, or a name on the hub and its commit; so too of
             an adapter.
         guard: the family of a published guard, or None.
-        trained_on: (n,) uint64, hashes of the conversations that its adapter says it was trained on.
+        heads: those of a trained guard, or None.
+        trained_on: (n,) uint64, hashes of the conversations that its weights were fitted to, as far as the directories
+            of model and adapter say.
     """
 
     model: Any
@@ -50,6 +54,7 @@ class Loaded:
     positions: int | None
     identity: str
     guard: str | None = None
+    heads: TrainedGuard | None = None
     trained_on: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
@@ -66,13 +71,13 @@ def load_model(source: BackboneSource, device: str, labels: Sequence[str] = ()) 
     """
     from transformers import AutoTokenizer
 
-    source = source.place
+    source, heads = _read_as(source)
     model, place = model_path(source.model), _device(device)
     adapter = _adapter(source)
-    named = " + ".join([identity("model", model, source.revision, _FILES), *([adapter.identity] if adapter else [])])
-    kept = _dtype(source.dtype, place)
+    named = _identity(source, adapter)
+    kept = precision(source.dtype, place)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
-    with _quiet():
+    with quiet():
         try:
             beside = adapter.directory if adapter and adapter.has_tokenizer else None
             tokenizer: Any = AutoTokenizer.from_pretrained(beside or model, **({} if beside else options))
@@ -100,8 +105,37 @@ def load_model(source: BackboneSource, device: str, labels: Sequence[str] = ()) 
         raise InputError(f"model {model!r}: no list of {config.num_hidden_layers} decoder layers in it")
     _cast(decoder, kept)
     positions = getattr(config, "max_position_embeddings", None)
-    seen = read_trained_on(adapter.directory) if adapter else np.zeros(0, np.uint64)
-    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, named, guard, seen)
+    seen = read_trained_on(Path(model), *([adapter.directory] if adapter else []))
+    return Loaded(lm.to(place), decoder, blocks, tokenizer, kept, positions, named, guard, heads, seen)
+
+
+def identity_of(source: BackboneSource) -> str:
+    """What the weights are, ``Loaded.identity``; none are loaded.
+
+    Raises:
+        InputError: as ``load_model``, of the names of model and adapter.
+    """
+    source, _ = _read_as(source)
+    return _identity(source, _adapter(source))
+
+
+def n_parameters(source: BackboneSource) -> int:
+    """How many parameters a causal LM has, tied ones once. No weights are read.
+
+    Raises:
+        InputError: its configuration cannot be read, or is no causal LM's.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source, _ = _read_as(source)
+    model, kind = model_path(source.model), cast("Any", AutoModelForCausalLM)
+    try:
+        config = AutoConfig.from_pretrained(model, revision=source.revision, trust_remote_code=False)
+        with quiet(), torch.device("meta"):
+            lm = kind.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise InputError(f"model {model!r}: cannot be loaded as a causal LM: {error}") from error
+    return sum(p.numel() for p in lm.parameters())
 
 
 def n_labels(source: BackboneSource) -> int:
@@ -117,6 +151,24 @@ def n_labels(source: BackboneSource) -> int:
     if adapter and adapter.n_labels:
         return adapter.n_labels
     return int(AutoConfig.from_pretrained(model_path(source.model), revision=source.revision).num_labels)
+
+
+def _read_as(source: BackboneSource) -> tuple[BackboneSource, TrainedGuard | None]:
+    """What is read from disk, and the heads of the trained guard that it is, where it is not asked for another's."""
+    place = source.place
+    heads = None if source.guard else read_guard(model_path(place.model), source.particle)
+    return (heads.reads(place) if heads else place), heads
+
+
+def _identity(source: BackboneSource, adapter: Adapter | None) -> str:
+    model = model_path(source.model)
+    if (Path(model) / CONFIG).is_file():  # transformers would fetch the base that it names, at any commit
+        raise InputError(f"model {source.model!r}: is an adapter; wanted the model that it is for, with adapter=")
+    base = identity("model", model, source.revision, _FILES)
+    if adapter is None:
+        return base
+    require_base(adapter.directory, source, base)
+    return f"{base} + {adapter.identity}"
 
 
 def _adapter(source: BackboneSource) -> Adapter | None:
@@ -167,7 +219,7 @@ def _weights(model: str, guard: str | None, adapter: Adapter | None, labels: Seq
     brought = set(adapter.shapes) if adapter else {HEAD} if labels else set[str]()
     if guard == CLASSIFIER:
         options |= _outputs(adapter, labels)
-    with _quiet(warnings=not brought):
+    with quiet(warnings=not brought):
         lm, found = kind.from_pretrained(model, use_safetensors=True, output_loading_info=True, **options)
     lacking = sorted(set(found["missing_keys"]) - brought)
     if lacking:
@@ -211,7 +263,12 @@ def _device(name: str) -> torch.device:
         raise InputError(f"device {name!r}: {error}") from error
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def precision(name: str, device: torch.device) -> torch.dtype:
+    """What products are computed in; auto is bfloat16 where the hardware has it.
+
+    Raises:
+        InputError: another name.
+    """
     if name not in ("auto", "float32", "bfloat16"):
         raise InputError(f"dtype {name!r}: one of auto, float32, bfloat16 is wanted")
     if name == "auto":
@@ -229,7 +286,7 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 
 @contextmanager
-def _quiet(*, warnings: bool = True) -> Iterator[None]:
+def quiet(*, warnings: bool = True) -> Iterator[None]:
     """Transformers draws progress bars, and tells of a head that an adapter is about to bring; a library does not."""
     import transformers
 

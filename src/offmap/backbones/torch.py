@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from offmap.backbones.guard_families import CLASSIFIER
-from offmap.backbones.guard_heads import TrainedGuard, guard_names, read_guard
+from offmap.backbones.guard_heads import guard_names
 from offmap.backbones.guard_models import classifier_head, open_guard
 from offmap.backbones.loading import Loaded, load_model
 from offmap.backbones.pooling import PooledLayers
-from offmap.backbones.source import BackboneSource, model_path
+from offmap.backbones.source import BackboneSource
 from offmap.backbones.token_stats import Head, head_of, token_stats
 from offmap.conversation import Conversation
 from offmap.errors import InputError
@@ -35,6 +35,9 @@ WIDTH = 32
 FULL = 0.85
 """A batch takes no row shorter than this share of its width: small batches cost a CPU less than padding."""
 
+TOKEN_BUDGET = 2048
+"""Tokens of a batch, padding included."""
+
 PASSES = 4
 """Passes at once on a CPU, at most."""
 
@@ -46,7 +49,13 @@ Progress = Callable[[int], None]
 
 
 class TorchBackbone:
-    """A causal LM of transformers. See ``load``.
+    """A causal LM of transformers, opened by ``load`` or made around one that is loaded, whose weights it shares.
+
+    Args:
+        loaded: the model. Its ``dtype`` is what products are computed in, whatever its weights are kept in.
+        source: what it was loaded from, and how it is to be read.
+        token_budget: as of ``load``.
+        progress: as of ``load``.
 
     Attributes:
         source: what opens the same backbone again, with the precision and the family of guard that were chosen here.
@@ -54,16 +63,15 @@ class TorchBackbone:
         scalars: names of the scores that it gives itself: "guard" of a guard, "guard 1", "guard 2", ... of several
             trained heads, those of particles numbered all through; none of a plain LM.
         trained_on: (n,) uint64, hashes of the conversations that weights were fitted to, as far as it is known
-            (``guard_heads.content_hashes``).
+            (``trained_on.content_hashes``).
     """
 
     def __init__(
         self,
         loaded: Loaded,
         source: BackboneSource,
-        token_budget: int,
-        progress: Progress | None,
-        trained: TrainedGuard | None = None,
+        token_budget: int = TOKEN_BUDGET,
+        progress: Progress | None = None,
     ) -> None:
         if token_budget < 1:
             raise InputError(f"token_budget {token_budget}: at least 1 is wanted")
@@ -76,10 +84,10 @@ class TorchBackbone:
         self._speaks = loaded.guard != CLASSIFIER
         self._head = self._prove(loaded.model)
         self._guard = open_guard(loaded, source, limit, self._head) if loaded.guard else None
-        self._trained = trained
+        self._trained = trained = loaded.heads
         if trained:
             trained.require_width(loaded.model.config.get_text_config().hidden_size)
-        self.trained_on = trained.trained_on if trained else loaded.trained_on
+        self.trained_on = loaded.trained_on
         own = guard_names(1, source.particle) if self._guard else ()
         self.scalars = frozenset(trained.names if trained else own)
         self._render = self._guard.render if self._guard else Renderer(loaded.tokenizer, limit)
@@ -97,7 +105,7 @@ class TorchBackbone:
         source: BackboneSource,
         *,
         device: str = "auto",
-        token_budget: int = 2048,
+        token_budget: int = TOKEN_BUDGET,
         progress: Progress | None = None,
     ) -> Self:
         """Load a model; no code of it is ever run, only safetensors are read.
@@ -126,12 +134,10 @@ class TorchBackbone:
 
         Raises:
             InputError: no such model or adapter, no commit as revision, peft missing, a tokenizer or an architecture
-                that cannot be used, a guard that is not of its family or whose verdict or labels cannot be read.
+                that cannot be used, a guard that is not of its family or whose verdict or labels cannot be read, or a
+                trained guard's adapter whose base is not the one that it was trained on.
         """
-        place = source.place
-        trained = None if source.guard else read_guard(model_path(place.model), source.particle)
-        loaded = load_model(trained.reads(place) if trained else place, device)
-        return cls(loaded, source, token_budget, progress, trained)
+        return cls(load_model(source, device), source, token_budget, progress)
 
     def __call__(self, batch: Sequence[Conversation], spec: FeatureSpec) -> Features:
         """Features of each conversation, in the order given.

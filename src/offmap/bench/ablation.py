@@ -17,16 +17,15 @@ from offmap.bench.ablation_tries import Tried, columns_of, try_out, under
 from offmap.bench.evaluation import evaluate
 from offmap.bench.metrics import number
 from offmap.bench.results import MonitorResult
-from offmap.bench.run import Data
+from offmap.bench.run import Data, read_data
 from offmap.bench.scores import GUARD, MonitorScores, Run, Scores
 from offmap.choosing import choose_fusion
 from offmap.errors import InputError
 from offmap.evidence import SPAN_STATS
 from offmap.fusion import Fusion
 from offmap.members import needs
-from offmap.monitor import DEFAULT_DETECTORS, rows_of
+from offmap.monitor import DEFAULT_DETECTORS
 from offmap.panel import count_rows
-from offmap.splits import split
 from offmap.suites.base import Suite
 
 BATCH = 16
@@ -40,16 +39,12 @@ def read_rows(suite: Suite, backbone: Backbone, plan: Plan, seed: int = 0) -> Da
     without an LM head no token statistics are asked, and what reads them is then told in ``not_run``.
 
     Raises:
-        InputError: a row without a label.
+        InputError: as ``run.read_data``.
     """
-    splits = split(suite.train, seed)
     wanted = needs([*Plan().everything.values(), *plan.everything.values()]) | SPAN_STATS
     if not gives_tokens(backbone):
         wanted = replace(wanted, tokens=frozenset())
-    fit, calibrate, threshold, test = (
-        rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold, suite.test)
-    )
-    return Data(suite, splits, fit, calibrate, threshold, test)
+    return read_data(suite, backbone, wanted, seed)
 
 
 def ablate(

@@ -6,20 +6,21 @@ As published, detectors learn from all training rows, and lambda, z-scores and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from offmap.backbones.base import Backbone
 from offmap.backbones.guard_families import CLASSIFIER
-from offmap.backbones.guard_heads import require_unseen
-from offmap.backbones.joined import gives_tokens, scalars_of
+from offmap.backbones.joined import Joined, gives_tokens, scalars_of
 from offmap.backbones.source import BackboneSource
+from offmap.backbones.trained_on import require_unseen
 from offmap.bench.published import ID, OVERALL, Entry, analyse, combine
 from offmap.conversation import Conversation
 from offmap.detectors import Detector, GuardEnsemble, GuardProbe, Mahalanobis, Perplexity, Scalar
 from offmap.errors import InputError
+from offmap.feature_store import Cached
 from offmap.features import Features, FeatureSpec, FloatArray
 from offmap.judges import UNCERTAINTY
 from offmap.members import Rows, needs
@@ -85,14 +86,16 @@ def run_reference(
     _require_rows(suite, suite.test)
     require_unseen(backbone, {"test": suite.test})
     detectors = recipe(backbone, seed)
-    five = None if _own_ensemble(backbone) else GuardProbe(heads=len(ENSEMBLE), seed=seed)
+    own = own_guards(backbone)
+    five = None if len(own) > 1 else GuardProbe(heads=len(ENSEMBLE), seed=seed)
     wanted = needs([*detectors.values(), *([five] if five else [])])
     train = rows_of(backbone, suite.train, FeatureSpec(hidden=wanted.hidden))
-    asked = replace(wanted, scalars=wanted.scalars - set(ENSEMBLE)) if five else wanted
-    features = rows_of(backbone, suite.test, asked).features
+    made = {*ENSEMBLE, *([Scalar().name] if own else [])}
+    asked = replace(wanted, scalars=(wanted.scalars - made).union(*own))
+    features = _with_own(own, rows_of(backbone, suite.test, asked).features)
     features = _with_guards(five, train, features) if five else features
     scores = {name: _score(name, detector, train, features) for name, detector in detectors.items()}
-    if probability and own_guard(backbone):
+    if probability and own:
         scores[GUARD] = np.exp(-np.logaddexp(0, -scores[GUARD]))
     finite = {name: np.isfinite(column) for name, column in scores.items()}
     kept = np.logical_and.reduce(list(finite.values()))
@@ -108,14 +111,15 @@ def run_reference(
 def recipe(backbone: Backbone, seed: int = 0) -> dict[str, Detector]:
     """The published detectors, as far as the backbone gives what they read; the guard first.
 
-    The guard is the backbone's own score where it is one fine-tuned for this (``own_guard``), else a linear head on
+    The guard is the backbone's own score where it is one fine-tuned for this (``own_guards``), else a linear head on
     its states. A generative guard's verdict, which other rows taught it, is a line of its own. The detectors named
-    ``ensemble-`` read the scalars of ``ENSEMBLE``: the backbone's, as far as it gives several, or else those of five
-    heads on its states.
+    ``ensemble-`` read the scalars of ``ENSEMBLE``: of the backbone's own guards, where there are several, or else of
+    five heads on its states. ``run_reference`` makes these scalars, and "guard" of a backbone's own guard.
     """
-    scalars, own, ensemble = scalars_of(backbone), own_guard(backbone), _own_ensemble(backbone) or ENSEMBLE
+    scalars, own = scalars_of(backbone), own_guards(backbone)
+    ensemble = ENSEMBLE[: len(own)] if len(own) > 1 else ENSEMBLE
     detectors: dict[str, Detector] = {
-        GUARD: Scalar(own) if own else GuardProbe(heads=1, beta=0.0, seed=seed),
+        GUARD: Scalar() if own else GuardProbe(heads=1, beta=0.0, seed=seed),
         "mahalanobis": Mahalanobis(reference=True),
     }
     if gives_tokens(backbone):
@@ -129,12 +133,29 @@ def recipe(backbone: Backbone, seed: int = 0) -> dict[str, Detector]:
     return detectors
 
 
-def own_guard(backbone: Backbone) -> str | None:
-    """The scalar that is the published pipeline's guard: of a classifier or of trained heads, the first of several."""
+def own_guards(backbone: Backbone) -> tuple[tuple[str, ...], ...]:
+    """The scalars of the backbone's own guards, the published pipeline's: of classifiers or of trained heads.
+
+    One tuple for each trunk, of as many names as it has heads: heads of one trunk are one guard, whose score is their
+    mean logit; particles are several. None of a generative guard. At most as many as were published.
+    """
     source = getattr(backbone, "source", None)
     if isinstance(source, BackboneSource) and source.guard not in (None, CLASSIFIER):
-        return None
-    return next((name for name in (Scalar().name, ENSEMBLE[0]) if name in scalars_of(backbone)), None)
+        return ()
+    return tuple(_trunks(backbone))[: len(ENSEMBLE)]
+
+
+def _trunks(backbone: Backbone) -> Iterator[tuple[str, ...]]:
+    """Names of guard scalars, by the model that gives them."""
+    if isinstance(backbone, Cached):
+        yield from _trunks(backbone.backbone)
+    elif isinstance(backbone, Joined):
+        for part in backbone.backbones:
+            yield from _trunks(part)
+    else:
+        names = (name for name in scalars_of(backbone) if f"{name} ".startswith(f"{Scalar().name} "))
+        if found := tuple(sorted(names)):
+            yield found
 
 
 def notes(backbone: Backbone) -> tuple[str, ...]:
@@ -142,26 +163,23 @@ def notes(backbone: Backbone) -> tuple[str, ...]:
     source = getattr(backbone, "source", None)
     known = source if isinstance(source, BackboneSource) else BackboneSource()
     said = []
-    if not own_guard(backbone):
+    own = own_guards(backbone)
+    if not own:
         said.append("the guard is a linear head on pooled states of one pass over a model that is not fine-tuned")
+    if own and len(own[0]) > 1:
+        said.append(f"a guard is the mean of {len(own[0])} heads of one trunk")
     if gives_tokens(backbone) and known.lm is None:
         said.append("perplexity is that of the same model")
     if not known.transcript:
         said.append("conversations are written as the model's tokenizer asks, not as transcripts")
-    own = _own_ensemble(backbone)
-    each = "" if own else "; the five are linear heads on pooled states, each with its own bootstrap"
-    each = f"; here of {len(own)}" if own and len(own) < len(ENSEMBLE) else each
+    each = "; the five are linear heads on pooled states, each with its own bootstrap, of one trunk"
+    if len(own) > 1:
+        each = f"; here of {len(own)}" if len(own) < len(ENSEMBLE) else ""
     said.append(
         "ensemble-min is as published the least suspicious of five guards, ensemble-pessimistic the most suspicious, "
         f"as was meant{each}"
     )
     return tuple(said)
-
-
-def _own_ensemble(backbone: Backbone) -> tuple[str, ...]:
-    """The scalars of ``ENSEMBLE`` that the backbone gives itself; none where that would be one guard, no ensemble."""
-    given = tuple(name for name in ENSEMBLE if name in scalars_of(backbone))
-    return given if len(given) > 1 else ()
 
 
 def combinations(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -190,6 +208,16 @@ def _leaderboard(
         fused, lambda_ = combine(scores[GUARD], table, unsafe, familiar, alpha)
         combined.append(scored(" + ".join([GUARD, *others]), fused, lambda_))
     return (*alone, *combined)
+
+
+def _with_own(own: tuple[tuple[str, ...], ...], test: Features) -> Features:
+    """The test rows with the backbone's own guards among their scalars: the first as "guard", several as ENSEMBLE."""
+    if not own:
+        return test
+    means = [np.mean([test.scalars[name] for name in heads], axis=0) for heads in own]
+    guards = dict(zip(ENSEMBLE, means, strict=False)) if len(own) > 1 else {}
+    kept = {name: column for name, column in test.scalars.items() if not any(name in heads for heads in own)}
+    return replace(test, scalars={**kept, Scalar().name: means[0], **guards})
 
 
 def _with_guards(probe: GuardProbe, train: Rows, test: Features) -> Features:

@@ -15,7 +15,7 @@ from importlib.metadata import version
 import numpy as np
 
 from offmap.backbones import Backbone, BackboneSource
-from offmap.backbones.guard_heads import require_unseen
+from offmap.backbones.trained_on import require_unseen
 from offmap.bench.baseline import bag_of_words
 from offmap.bench.metrics import mean, recall, threshold_at
 from offmap.bench.scores import DEFAULT, GUARD, REFERENCE, BoolArray, MonitorScores, Run, Scores
@@ -24,7 +24,7 @@ from offmap.choosing import choose_fusion
 from offmap.defaults import default_detectors, served
 from offmap.detectors import Detector, Mahalanobis, Perplexity
 from offmap.evidence import with_span_stats
-from offmap.features import FloatArray
+from offmap.features import FeatureSpec, FloatArray
 from offmap.fusion import FittedLambdaRule, LambdaRule
 from offmap.members import Member, Rows, fit_members, needs
 from offmap.monitor import Monitor, rows_of
@@ -99,7 +99,7 @@ def run(
     clock = Clock()
     with clock.step("features"):
         detectors = default_detectors(backbone) | served(PUBLISHED, backbone)
-        data = _read(suite, backbone, detectors, seed)
+        data = read_data(suite, backbone, with_span_stats(needs(list(detectors.values()))), seed)
     with clock.step("detectors"):
         members = fit_members(detectors, data.fit, data.calibrate)
         ours = [member for member in members if member.name not in PUBLISHED]
@@ -126,10 +126,20 @@ def run(
     return Outcome(scores, Monitor(backbone, panel))
 
 
-def _read(suite: Suite, backbone: Backbone, detectors: Mapping[str, Detector], seed: int) -> Data:
+def read_data(suite: Suite, backbone: Backbone, wanted: FeatureSpec, seed: int) -> Data:
+    """Deal a suite's training rows into splits and read the features of all rows.
+
+    Args:
+        suite: the conversations.
+        backbone: gives the features.
+        wanted: which features.
+        seed: of the deal.
+
+    Raises:
+        InputError: a row without a label, or the backbone was trained on a row that is not for fitting.
+    """
     splits = split(suite.train, seed)
     require_unseen(backbone, {"calibrate": splits.calibrate, "threshold": splits.threshold, "test": suite.test})
-    wanted = with_span_stats(needs(list(detectors.values())))
     fit, calibrate, threshold, test = (
         rows_of(backbone, rows, wanted) for rows in (splits.fit, splits.calibrate, splits.threshold, suite.test)
     )

@@ -85,7 +85,7 @@ class Study:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", _digest([*self.suite.train, *self.suite.test]))
+        object.__setattr__(self, "digest", digest_of([*self.suite.train, *self.suite.test]))
 
     @property
     def n_rows(self) -> int:
@@ -216,10 +216,12 @@ def _conclude(study: Study, records: Mapping[str, MemberRecord]) -> Scaling:
     ranked = sorted(records, key=lambda name: (records[name].parameters, name))
     sizes = np.array([float(records[name].parameters) for name in ranked])
     family: list[Recalls] = [recalls(_scores(study, study.out / name / SCORES), study.resamples) for name in ranked]
-    worth = needs(sizes, family)
+    bodies = np.array([float(records[name].body_parameters) for name in ranked])
     members = [
-        ScalingMember(name, records[name], {monitor: r.result for monitor, r in found.items()}, need)
-        for name, found, need in zip(ranked, family, worth, strict=True)
+        ScalingMember(name, records[name], {monitor: r.result for monitor, r in found.items()}, need, body_need)
+        for name, found, need, body_need in zip(
+            ranked, family, needs(sizes, family), needs(bodies, family), strict=True
+        )
     ]
     found = Scaling(
         suite=study.suite.name,
@@ -230,6 +232,7 @@ def _conclude(study: Study, records: Mapping[str, MemberRecord]) -> Scaling:
         answer=[],
         members=members,
         slopes=slopes(sizes, family),
+        body_slopes=slopes(bodies, family),
         measured=measured(ranked, sizes, family),
     )
     return msgspec.structs.replace(found, answer=answer(found))
@@ -245,6 +248,6 @@ def _scores(study: Study, path: Path) -> Scores:
     return Scores.of_rows(Run(suite.name), suite.test, monitors, suite.in_distribution, study.alpha, study.seed)
 
 
-def _digest(rows: Sequence[Conversation]) -> str:
+def digest_of(rows: Sequence[Conversation]) -> str:
     """A hash of rows and labels, 16 hexadecimal digits."""
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()[:16]

@@ -133,6 +133,8 @@ def _page(study: Scaling) -> str:
         scaling_wording.size,
         scaling_wording.times,
         scaling_wording.factor_bounds,
+        scaling_wording.factor,
+        scaling_wording.told,
         wording.percent,
         wording.points,
     )

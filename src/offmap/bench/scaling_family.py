@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offmap.backbones import BackboneSource
-from offmap.backbones.source import POCKET, model_path
+from offmap.backbones.source import POCKET
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,13 +121,11 @@ def opened(source: BackboneSource, progress: Callable[[int], None] | None = None
     Raises:
         InputError: it cannot be loaded.
     """
-    from offmap.backbones.guard_heads import read_guard
     from offmap.backbones.loading import load_model
     from offmap.backbones.torch import TorchBackbone
 
-    trained = read_guard(model_path(source.model))
-    loaded = load_model(trained.reads(source) if trained else source, "auto")
-    return loaded, TorchBackbone(loaded, source, BUDGET, progress, trained)
+    loaded = load_model(source, "auto")
+    return loaded, TorchBackbone(loaded, source, BUDGET, progress)
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -87,6 +87,13 @@ def slope(parameters: FloatArray, recall: FloatArray) -> FloatArray:
     return np.where(np.abs(found) < ROUNDING, 0.0, found)
 
 
+def residual(parameters: FloatArray, recall: FloatArray) -> float:
+    """The largest distance of a recall, (m,), from the least-squares line over log10(parameters)."""
+    x = np.log10(parameters)
+    fitted = recall.mean() + slope(parameters, recall) * (x - x.mean())
+    return float(np.abs(recall - fitted).max())
+
+
 def decades(gain: FloatArray, rise: FloatArray) -> FloatArray:
     """How many powers of ten of growth a slope of ``rise`` needs for ``gain``.
 
@@ -99,13 +106,14 @@ def decades(gain: FloatArray, rise: FloatArray) -> FloatArray:
 
 def slopes(parameters: FloatArray, family: Sequence[Recalls]) -> dict[str, Slope]:
     """The slope of each monitor that every member has; empty below ``LEAST`` members or for a single size."""
-    if len(family) < LEAST or np.ptp(parameters) == 0:
+    if len(family) < LEAST or np.isnan(slope(parameters, np.zeros(len(family)))):
         return {}
     shared = [name for name in SHOWN if all(name in member for member in family)]
     found = {}
     for name in shared:
         here, drawn = _risen(parameters, family, name)
-        found[name] = Slope(interval(here, drawn), float(np.mean(drawn <= 0)))
+        off = residual(parameters, np.array([member[name].ood for member in family]))
+        found[name] = Slope(interval(here, drawn), float(np.mean(drawn <= 0)), off)
     return found
 
 

@@ -90,7 +90,8 @@ class Need(msgspec.Struct, frozen=True):
     """How many times a member's parameters the guard would need for the recall that OOD detection gains there.
 
     10 ** (gain / slope), with the slope of the guard's recall over log10(parameters), by least squares over the family.
-    Where there is no gain, 1 is enough. The resamples of the test rows are the same for gain and slope.
+    Where there is no gain, 1 is enough; where its interval contains 0, no factor can be told. The resamples of the test
+    rows are the same for gain and slope. Parameters are all, or those outside embeddings and LM head.
 
     Attributes:
         gain: recall_ood of the default less that of the guard.
@@ -112,10 +113,18 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class Slope(msgspec.Struct, frozen=True):
-    """How much a monitor's recall_ood rises when parameters grow tenfold; ``not_positive``: share of resamples."""
+    """How much a monitor's recall_ood rises when parameters grow tenfold, by least squares over the family.
+
+    Attributes:
+        per_tenfold: the rise. Its interval holds the members fixed: it covers test rows, not other members, nor the
+            same ones trained anew.
+        not_positive: share of the resamples in which it is not positive.
+        residual: recall_ood by which the member farthest from the line lies above or below it, without a sign.
+    """
 
     per_tenfold: Interval
     not_positive: float
+    residual: float
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -132,12 +141,21 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class ScalingMember(msgspec.Struct, frozen=True):
-    """One size. ``monitors``: of guard, reference and default those there are. ``need``: None without a slope."""
+    """One size.
+
+    Attributes:
+        name: how the family calls it.
+        record: what it left beside its report.
+        monitors: of guard, reference and default those there are.
+        need: None without a slope.
+        body_need: the same, counted in parameters outside embeddings and LM head.
+    """
 
     name: str
     record: MemberRecord
     monitors: dict[str, MonitorRecall]
     need: Need | None
+    body_need: Need | None
 
 
 class Scaling(msgspec.Struct, frozen=True):
@@ -152,6 +170,7 @@ class Scaling(msgspec.Struct, frozen=True):
         answer: what was found, the answer to the question first.
         members: by parameters, the smallest first.
         slopes: of guard, reference and default those that every member has; empty below three members.
+        body_slopes: the same, against parameters outside embeddings and LM head; empty also where all have as many.
         measured: None where all members are of one size.
     """
 
@@ -163,4 +182,5 @@ class Scaling(msgspec.Struct, frozen=True):
     answer: list[str]
     members: list[ScalingMember]
     slopes: dict[str, Slope]
+    body_slopes: dict[str, Slope]
     measured: Measured | None

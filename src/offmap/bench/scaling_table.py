@@ -16,7 +16,7 @@ from offmap.bench.ablation_table import _escaped, _line
 from offmap.bench.scaling_family import FILES
 from offmap.bench.scaling_growth import SHOWN
 from offmap.bench.scaling_results import Scaling, ScalingMember
-from offmap.bench.scaling_wording import CAVEATS, factor_bounds, pair, signed, size, times
+from offmap.bench.scaling_wording import CAVEATS, factor, pair, signed, size, whole_factor
 from offmap.bench.wording import NONE, percent, points, rate
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def _columns(study: Scaling) -> list[_Column]:
         *(_recall(name, "OOD recall", 0) for name in names),
         *(_recall(name, "known harm", 4) for name in names),
         _Column("gain", lambda m: signed(m.need.gain) if m.need else NONE, _gain, 1),
-        _Column("times needed", _needed, lambda m: _factor(m) if m.need else NONE),
+        _Column("times needed", lambda m: whole_factor(m.need), lambda m: factor(m.need)),
+        _Column("times needed, outside embeddings", lambda m: whole_factor(m.body_need)),
         _Column("tokens/s", _tokens, _tokens, 3),
         _Column("of the bare pass", _bare, _bare, 2),
     ]
@@ -111,14 +112,6 @@ def _recall(name: str, of: str, expendable: int) -> _Column:
 
 def _gain(member: ScalingMember) -> str:
     return points(member.need.gain.value) if member.need else NONE
-
-
-def _needed(member: ScalingMember) -> str:
-    return f"{_factor(member)} {factor_bounds(member.need)}" if member.need else NONE
-
-
-def _factor(member: ScalingMember) -> str:
-    return f"{times(member.need.times)}{'*' * member.need.extrapolated}" if member.need else NONE
 
 
 def _tokens(member: ScalingMember) -> str:
@@ -159,7 +152,6 @@ def _legend(study: Scaling) -> str:
         f" brackets 95 % bootstrap intervals of the test rows, {study.resamples} resamples, the same for every member."
         " gain: default less guard, in points of OOD recall. times needed: how many times the parameters the guard"
         " would need for the gain, by the slope of its recall over the family; ∞: no growth would do; *: beyond the"
-        " largest member, an extrapolation. of the bare pass: the speed of the feature pass beside the model's own"
-        " forward pass"
-        " on the same batch."
+        " largest member, an extrapolation; –: no factor can be told, the gain may be none."
+        " of the bare pass: the speed of the feature pass beside the model's own forward pass on the same batch."
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from offmap.bench.results import Interval
 from offmap.bench.scaling_growth import LEAST
-from offmap.bench.scaling_results import Need, Scaling, ScalingMember
+from offmap.bench.scaling_results import Need, Scaling, ScalingMember, Slope
 from offmap.bench.scores import DEFAULT, GUARD
 from offmap.bench.wording import NONE, PERCENT, bounds, percent, points
 
@@ -16,6 +18,9 @@ CAVEATS = (
     "A slope is a straight line through few members, against the logarithm of the parameters. What lies beyond the"
     " largest member is an extrapolation and is marked as one.",
     "A family of one recipe grows in parameters alone; where training rows or steps differ too, they share the credit.",
+    "Members must have been pretrained alike, each as fully for its size, which weights do not tell. On the same text"
+    " a larger member has read fewer tokens for each of its parameters. If the large ones are undertrained, the guard's"
+    " slope comes out too flat and the factor too large: well trained, the guard would need less growth.",
     "Recall out of distribution never looks at safe rows of unfamiliar domains: read it beside each member's report.",
 )
 
@@ -23,8 +28,8 @@ CAVEATS = (
 def answer(study: Scaling) -> list[str]:
     """What a study found: how many times more parameters the gain of OOD detection is worth, then the rest."""
     first = study.members[0]
-    told = _worth(first, first.need, study) if first.need is not None else [_no_slope(study)]
-    return [*told, *_measured(study), *_slopes(study)]
+    found = [_no_slope(study)] if first.need is None else [*_worth(first, first.need, study), *_outside(first)]
+    return [*found, *_measured(study), *_slopes(study)]
 
 
 def size(parameters: float) -> str:
@@ -41,7 +46,7 @@ def times(factor: float | None) -> str:
         return "∞"
     if factor > HUGE:
         return "over 1,000,000"
-    return f"{float(f'{factor:.3g}'):,.0f}" if factor >= 10 else f"{factor:.1f}"
+    return f"{float(f'{factor:.3g}'):,.0f}" if factor >= 9.95 else f"{factor:.1f}"
 
 
 def factor_bounds(need: Need) -> str:
@@ -54,6 +59,22 @@ def signed(interval: Interval) -> str:
     return f"{points(interval.value)} {bounds(interval, signed=True)}".strip()
 
 
+def told(need: Need) -> bool:
+    """Whether a factor can be told: the interval of the gain does not contain zero."""
+    value, low, high = need.gain.value, need.gain.low, need.gain.high
+    return value is not None and low is not None and high is not None and (low > 0 or high < 0)
+
+
+def factor(need: Need | None) -> str:
+    """How many times, marked where extrapolated: "4.2", "12,500*"; a dash where no factor can be told."""
+    return f"{times(need.times)}{'*' * need.extrapolated}" if need is not None and told(need) else NONE
+
+
+def whole_factor(need: Need | None) -> str:
+    """A factor with its interval: "12,500* [12, ∞]"."""
+    return f"{factor(need)} {factor_bounds(need)}" if need is not None and told(need) else NONE
+
+
 def share(value: float) -> str:
     """A share of the resamples with its sign."""
     return f"{percent(value)}{PERCENT}"
@@ -63,6 +84,11 @@ def _worth(member: ScalingMember, need: Need, study: Scaling) -> list[str]:
     """What OOD detection on the smallest member is worth in parameters of the guard."""
     where = f"{member.name} ({size(member.record.parameters)} parameters)"
     gain = f"{signed(need.gain)} points of recall out of distribution"
+    if not told(need):
+        return [
+            f"No factor can be told: at {where} OOD detection gains {gain} over the guard, not distinguishable from"
+            " zero."
+        ]
     if need.gain.value is None or need.gain.value <= 0:
         return [f"There is nothing to make up: at {where} OOD detection gains {gain} over the guard."]
     if need.times is None:
@@ -73,12 +99,24 @@ def _worth(member: ScalingMember, need: Need, study: Scaling) -> list[str]:
             f" in {share(slope.not_positive)} of the resamples)."
         ]
     limit = f"an extrapolation beyond {study.members[-1].name}, the largest" if need.extrapolated else "in the family"
-    told = (
+    worth = (
         f"For the {gain} that OOD detection gains at {where}, the guard would need {times(need.times)} times"
         f" {factor_bounds(need)} the parameters: {size(need.parameters or 0)}, {limit}."
     )
     never = f"In {share(need.never)} of the resamples the guard's recall does not rise with size: no growth would do."
-    return [told, never] if need.never else [told]
+    return [worth, never] if need.never else [worth]
+
+
+def _outside(member: ScalingMember) -> list[str]:
+    """The same factor, counted in parameters outside embeddings and LM head, which a small model is mostly made of."""
+    need, count = member.body_need, size(member.record.body_parameters)
+    if need is None or not told(need) or need.gain.value is None or need.gain.value <= 0:
+        return []
+    counted = f"Counted outside embeddings and LM head ({count} parameters at {member.name})"
+    if need.times is None:
+        return [f"{counted}, no growth would do: the guard's recall does not rise with these."]
+    limit = ", an extrapolation" * need.extrapolated
+    return [f"{counted}, the guard would need {times(need.times)} times {factor_bounds(need)} as many{limit}."]
 
 
 def _no_slope(study: Scaling) -> str:
@@ -104,13 +142,19 @@ def _measured(study: Scaling) -> list[str]:
 
 
 def _slopes(study: Scaling) -> list[str]:
-    if not study.slopes:
-        return []
-    each = (
-        f"{name} {signed(found.per_tenfold)} (not positive in {share(found.not_positive)} of the resamples)"
-        for name, found in study.slopes.items()
+    kinds = {"the parameters": study.slopes, "those outside embeddings and LM head": study.body_slopes}
+    start = "Points of recall out of distribution for ten times"
+    lines = [f"{start} {of}: {_risen(each)}." for of, each in kinds.items() if each]
+    held = "Intervals of slopes and factors hold the members fixed; others, or these trained anew, would give others."
+    return [*lines, held] if lines else []
+
+
+def _risen(slopes: Mapping[str, Slope]) -> str:
+    return "; ".join(
+        f"{name} {signed(found.per_tenfold)} (not positive in {share(found.not_positive)} of the resamples; a member"
+        f" lies up to {percent(found.residual)} points off the line)"
+        for name, found in slopes.items()
     )
-    return [f"Points of recall out of distribution for ten times the parameters: {'; '.join(each)}."]
 
 
 def pair(interval: Interval) -> str:

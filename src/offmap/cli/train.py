@@ -36,18 +36,20 @@ class LearningOptions:
         method: full trains every weight, lora an adapter; auto is full for a model under 100 million parameters.
         heads: guard heads, each on its own bootstrap of the rows; the most suspicious is heard.
         lm_weight: Of the language-model loss on safe replies; 0 trains the guard alone.
-        epochs: Passes over the rows.
-        rate: The highest learning rate of the trunk; 1e-4 for full, 1e-3 for lora otherwise.
+        epochs: Passes over the rows; otherwise one, or as many as make about 240 steps, whichever is more.
+        rate: The highest learning rate of the trunk; 2e-4 for full, 1e-3 for lora otherwise.
         rank: Of the adapter.
         merge: Leave the model with its adapter merged into it, and not the adapter.
         batch_tokens: Tokens of a micro-batch.
         accumulate: Micro-batches of a step.
         max_tokens: Longer rows are cut; otherwise at what the model can read.
         long_rows: cut rows over the limit, or refuse to train on them.
+        even: Read as many tokens of one domain as of another.
         pack: Let rows share a line, for accelerators.
         checkpointing: Compute activations twice and hold fewer of them.
         validation: The share of rows that decides when to stop.
         patience: Evaluations without a lower loss on them before training stops.
+        evaluations: How often in a run they are looked at.
         precision: bfloat16, float32, or what the hardware does best.
     """
 
@@ -56,18 +58,20 @@ class LearningOptions:
     method: Literal["auto", "full", "lora"] = "auto"
     heads: int = 8
     lm_weight: float = 0.3
-    epochs: float = 1.5
+    epochs: float | None = None
     rate: float | None = None
     rank: int = 16
     merge: bool = False
     batch_tokens: int = 1024
-    accumulate: int = 8
+    accumulate: int = 4
     max_tokens: int | None = None
     long_rows: Literal["cut", "refuse"] = "cut"
+    even: bool = True
     pack: bool = False
     checkpointing: bool = False
     validation: float = 0.1
     patience: int = 4
+    evaluations: int = 8
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def settled(self, seed: int) -> TrainOptions:
@@ -119,7 +123,8 @@ def train(
     learning
         How it learns.
     leaks
-        What to do if rows of one split show up in another: refuse, drop the training rows, or allow it.
+        What to do if rows of one split show up in another: refuse; drop the fit rows among them, while leaks between
+        the other splits remain; or allow it. All are named in OUT.leaks.jsonl.
     seed
         Of the deal into splits (use the same with bench and fit), of generated suites, of the order of rows.
     """
@@ -133,11 +138,28 @@ def train(
     options, source, reference = learning.settled(seed), BackboneSource(base, revision), learning.recipe == "reference"
     if reference:
         require_published(source, options)
+    _require_place(out, learning)
     rows = fit_rows(conversations.load(seed), leaks, seed, out)
     with _progress() as watch:
         runs = _train(rows, source, out, options, learning, watch)
     named = trained_backbone(base, revision, out, reference=reference)
     show(runs, next_command(conversations, seed, named, reference=reference))
+
+
+def _require_place(out: Path, learning: LearningOptions) -> None:
+    """What the trainers refuse too, before the rows are looked at."""
+    from offmap.backbones.particles import RECORD, particle
+    from offmap.train.claim import require_only, require_ours
+    from offmap.train.place import require_alone
+    from offmap.train.reference import GUARD, LM
+
+    require_alone()
+    if learning.recipe == "reference":
+        require_only(out, [GUARD, LM])
+    elif learning.particles > 1:
+        require_only(out, [RECORD, *(particle(out, number).name for number in range(1, learning.particles + 1))])
+    else:
+        require_ours(out)
 
 
 def _train(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Runs = Mapping[str, Mapping[str, Any]]
 """How each model was trained and how that went, by its name; of a lone one the name is empty."""
-_MEASURES = {"eval_guard": "guard loss", "eval_lm": "language-model loss", "eval_auroc": "AUROC"}
+_MEASURES = {"eval_guard": "guard loss, rescaled", "eval_lm": "language-model loss", "eval_auroc": "AUROC"}
 
 
 def show(runs: Runs, command: str) -> None:

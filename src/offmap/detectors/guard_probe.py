@@ -74,11 +74,17 @@ class GuardProbe:
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
         scale = np.sqrt(rows.shape[1]) * np.where(spread == 0, 1.0, spread)
         rotated, basis = _rotate((rows - mean) / scale)
-        rng = np.random.default_rng(self.seed)
-        strength = _choose(rotated, signs, self.strengths, rng)
-        weights = _bootstraps(signs, self.heads, rng)
-        heads, intercepts = _solve(rotated, signs, weights, np.full(self.heads, strength), FINAL)
+        fold, counts = self._draws(signs > 0)
+        strength = _choose(rotated, signs, self.strengths, fold)
+        heads, intercepts = _solve(rotated, signs, _balanced(signs, counts), np.full(self.heads, strength), FINAL)
         return FittedGuardProbe(self, mean, (basis @ heads) / scale[:, None], intercepts, strength)
+
+    def counts(self, unsafe: NDArray[np.bool_]) -> FloatArray:
+        """(n, heads) how often each row was drawn for each head, given the labels (n,) of the rows.
+
+        ``fit`` draws the same for as many rows of each label in their order, however the labels are mixed.
+        """
+        return self._draws(np.asarray(unsafe, bool))[1]
 
     def restore(self, arrays: Arrays) -> FittedGuardProbe:
         """From ``arrays()`` of an equal detector."""
@@ -89,6 +95,12 @@ class GuardProbe:
         """The states that the heads read, (n, d) float64: layers outermost, then pools."""
         keys = hidden_keys(self.layers, self.pools)
         return np.concatenate([hidden_rows(x, key) for key in keys], axis=1, dtype=np.float64)
+
+    def _draws(self, unsafe: NDArray[np.bool_]) -> tuple[NDArray[np.int64], FloatArray]:
+        """A fold for each row where there is a strength to choose, else none; and the counts of the bootstraps."""
+        rng, classes = np.random.default_rng(self.seed), [np.flatnonzero(unsafe == label) for label in (False, True)]
+        fold = _deal(classes, rng) if len(self.strengths) > 1 else np.zeros(0, np.int64)
+        return fold, _bootstraps(classes, self.heads, rng)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +153,10 @@ def _rotate(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     return rows @ basis, basis
 
 
-def _choose(rows: FloatArray, signs: FloatArray, strengths: tuple[float, ...], rng: np.random.Generator) -> float:
+def _choose(rows: FloatArray, signs: FloatArray, strengths: tuple[float, ...], fold: NDArray[np.int64]) -> float:
     """The strength of the lowest held-out log-loss; the stronger of equals."""
     if len(strengths) == 1:
         return strengths[0]
-    fold = _deal(signs, rng)
     count = int(fold.max()) + 1
     held = fold[:, None] == np.arange(count)
     train, test = (_balanced(signs, mask.astype(np.float64)) for mask in (~held, held))
@@ -156,24 +167,23 @@ def _choose(rows: FloatArray, signs: FloatArray, strengths: tuple[float, ...], r
     return max(strength for strength, loss in zip(strengths, held_out, strict=True) if loss == held_out.min())
 
 
-def _deal(signs: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:
+def _deal(classes: list[NDArray[np.intp]], rng: np.random.Generator) -> NDArray[np.int64]:
     """A fold for each row, every fold holding rows of both classes."""
-    classes = [np.flatnonzero(signs == sign) for sign in (-1, 1)]
-    fold = np.empty(len(signs), np.int64)
+    fold = np.empty(sum(map(len, classes)), np.int64)
     for members in classes:
-        fold[rng.permutation(members)] = np.arange(len(members)) % min(FOLDS, *map(len, classes))
+        # By their number within the class: the draw does not depend on how the classes are mixed.
+        fold[members[rng.permutation(len(members))]] = np.arange(len(members)) % min(FOLDS, *map(len, classes))
     return fold
 
 
-def _bootstraps(signs: FloatArray, heads: int, rng: np.random.Generator) -> FloatArray:
-    """Weights (n, heads): how often each row was drawn, within its class, balanced."""
-    if heads == 1:
-        return _balanced(signs, np.ones((len(signs), 1)))
-    counts = np.empty((len(signs), heads))
-    for members in (signs == -1, signs == 1):
-        n = int(members.sum())
-        counts[members] = rng.multinomial(n, np.full(n, 1 / n), size=heads).T
-    return _balanced(signs, counts)
+def _bootstraps(classes: list[NDArray[np.intp]], heads: int, rng: np.random.Generator) -> FloatArray:
+    """Counts (n, heads): how often each row was drawn, within its class; a lone head sees every row once."""
+    counts = np.ones((sum(map(len, classes)), heads))
+    if heads > 1:
+        for members in classes:
+            n = len(members)
+            counts[members] = rng.multinomial(n, np.full(n, 1 / n), size=heads).T
+    return counts
 
 
 def _balanced(signs: FloatArray, counts: FloatArray) -> FloatArray:

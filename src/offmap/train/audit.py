@@ -99,16 +99,25 @@ class Audit:
         """The ids of a split's rows that show up in a later split: to be left out of this one, never of the later."""
         return frozenset(leak.ids[0] for leak in self.leaks if leak.splits[0] == split)
 
-    def refuse(self) -> None:
+    def remaining(self, split: str) -> int:
+        """How many leaks do not concern a split, and stay whatever of its rows is left out."""
+        return sum(split not in leak.splits for leak in self.leaks)
+
+    def refuse(self, named: Path | None = None) -> None:
         """Stop if there is anything to stop for.
+
+        Args:
+            named: where all leaks were written.
 
         Raises:
             InputError: there are leaks.
         """
         if self.leaks:
+            place = f"; all {len(self.leaks)} are named in {named}" if named else ""
             raise InputError(
-                f"the splits leak: found {self.summary}; wanted rows that share nothing with another split's. To go "
-                "on, leave the earlier split's rows out (leaks=drop) or train on them all the same (leaks=allow)"
+                f"the splits leak: found {self.summary}{place}; wanted rows that share nothing with another split's. "
+                "To go on, leave the fit rows among them out (leaks=drop; leaks between other splits remain) or train "
+                "on them all the same (leaks=allow)"
             )
 
     def write(self, path: Path) -> None:

@@ -11,9 +11,10 @@ import msgspec
 
 from offmap.atomic import write_whole
 from offmap.backbones.adapters import CONFIG
-from offmap.backbones.guard_heads import UNDER_WAY, content_hashes
+from offmap.backbones.guard_heads import UNDER_WAY
 from offmap.backbones.loading import Loaded
 from offmap.backbones.source import BackboneSource, model_path
+from offmap.backbones.trained_on import content_hashes
 from offmap.conversation import Conversation
 from offmap.errors import InputError
 from offmap.train.options import TrainOptions
@@ -62,14 +63,15 @@ def require_plain(base: BackboneSource) -> None:
 
 
 def inputs(
-    rows: Sequence[Conversation], loaded: Loaded, options: TrainOptions, split_seed: int | None
+    rows: Sequence[Conversation], base: Loaded | str, options: TrainOptions, split_seed: int | None
 ) -> dict[str, Any]:
-    """What decides the result of a run."""
+    """What decides the result of a run; ``base`` is what is trained, or what names its weights."""
+    identity = base if isinstance(base, str) else base.identity
     told = hashlib.sha256()
     for key, row in zip(content_hashes(rows).tolist(), rows, strict=True):
         told.update(f"{key} {row.unsafe} {row.domain}\n".encode())
     named = f"{len(rows)} rows, {told.hexdigest()[:16]}"
-    return as_read(rows=named, base=loaded.identity, split_seed=split_seed, **all_of(options))
+    return as_read(rows=named, base=identity, split_seed=split_seed, **all_of(options))
 
 
 def require_same(out: Path, inputs: dict[str, Any]) -> None:

@@ -11,10 +11,12 @@ from offmap.atomic import write_whole
 
 PICTURE = "curves.svg"
 _PANELS = (
-    ("guard loss", "guard", "eval_guard"),
+    ("guard loss, the heads' mean", "guard", "eval_guard_plain"),
     ("language-model loss", "lm", "eval_lm"),
+    ("guard loss after the best scale and shift", "", "eval_guard"),
     ("AUROC on held-out rows", "", "eval_auroc"),
 )
+"""Title, and what the log calls it on training rows and on held-out rows: one quantity on an axis."""
 _COLOURS = {"training": "#9aa5b1", "held out": "#0b6e99"}
 
 
@@ -64,4 +66,4 @@ def _chart(log: Sequence[Mapping[str, float]], best: int) -> Any:
         )
         rule = alt.Chart(alt.Data(values=[{"step": best}])).mark_rule(strokeDash=[2, 3]).encode(x="step:Q")
         panels.append(lines + rule)
-    return alt.hconcat(*panels).configure_view(stroke=None)
+    return alt.concat(*panels, columns=2).configure_view(stroke=None)

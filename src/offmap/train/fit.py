@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,21 @@ import numpy as np
 import torch
 
 from offmap.atomic import write_whole
-from offmap.backbones.loading import Loaded
+from offmap.backbones.loading import Loaded, precision
 from offmap.conversation import Conversation
 from offmap.errors import InputError
 from offmap.rendering import Rendered, Renderer
 from offmap.splits import split
+from offmap.train.batches import Line, plan
 from offmap.train.claim import FEATURES, WORK, all_of, as_read, write_inputs
 from offmap.train.curves import PICTURE, draw
-from offmap.train.loop import BEST, Batches, GuardTrainer, Place, run_loop
+from offmap.train.held_out import looks, merit
+from offmap.train.loop import BEST, Batches, GuardTrainer, run_loop
 from offmap.train.objective import Objective
 from offmap.train.options import TrainOptions
-from offmap.train.rows import Line, Material, material, plan
-from offmap.train.trunk import precision
+from offmap.train.packing import require_apart
+from offmap.train.place import Place, require_alone, require_first
+from offmap.train.rows import Material, material
 from offmap.train.watching import Watch, Watcher
 
 LOG = "log.jsonl"
@@ -88,18 +92,16 @@ def materials(loaded: Loaded, dealt: Deal, options: TrainOptions, *, plain: bool
     """
     limits = [n for n in (options.max_tokens, loaded.positions) if n]
     render = Unpadded(loaded, min(limits, default=None))
-    pools, count = options.heads.pools, options.heads.heads
-    train = material(
-        dealt.train,
-        render,
-        pools,
-        heads=count,
-        seed=options.seed,
+    common = partial(
+        material,
+        render=render,
+        pools=options.heads.pools,
         long_rows=options.long_rows,
-        even=options.even,
         plain=plain,
+        limit=loaded.positions,
     )
-    return train, material(dealt.held_out, render, pools, long_rows=options.long_rows, plain=plain)
+    counts = options.probe.counts(np.array([row.unsafe for row in dealt.train]))
+    return common(dealt.train, counts=counts, even=options.even), common(dealt.held_out)
 
 
 def fit(
@@ -128,9 +130,11 @@ def fit(
         How it was trained and how that went.
 
     Raises:
-        InputError: a loss or a weight that is not a number.
+        InputError: a loss or a weight that is not a number, rows that share a line and do not keep apart, or a place
+            to compute that the loop does not know (``train.place``).
     """
     work = out / WORK
+    options = msgspec.structs.replace(options, epochs=options.passes(int(data[0].lengths.sum())))
     trainer = _trainer(objective, loaded, data, options, work)
     if watch:
         trainer.add_callback(Watcher(watch))
@@ -142,13 +146,17 @@ def fit(
 
 
 def _trainer(objective: Objective, loaded: Loaded, data: Data, options: TrainOptions, work: Path) -> GuardTrainer:
+    place = _place(loaded, options, work)
+    epochs = options.passes(int(data[0].lengths.sum()))
     plans = [
-        plan(part.lengths, options.batch_tokens, epochs, options.seed, pack=options.pack, rates=part.rates)
-        for part, epochs in zip(data, (options.epochs, 1.0), strict=True)
-    ]
-    objective.norms = _norms(data[0], plans[0], options.epochs)
+        plan(part.lengths, options.batch_tokens, passes, options.seed, pack=options.pack, rates=part.rates,
+             limit=part.limit)
+        for part, passes in zip(data, (epochs, 1.0), strict=True)
+    ]  # fmt: skip
+    require_apart(objective, plans[0], data[0], torch.bfloat16 if place.bfloat16 else torch.float32)
+    objective.norms = _norms(data[0], plans[0], epochs)
     train, held_out = (Batches(batches, part) for batches, part in zip(plans, data, strict=True))
-    return GuardTrainer(objective, train, held_out, options, _place(loaded, options, work))
+    return GuardTrainer(objective, train, held_out, options, place)
 
 
 def _norms(data: Material, batches: list[list[Line]], epochs: float) -> dict[str, float]:
@@ -160,7 +168,9 @@ def _norms(data: Material, batches: list[list[Line]], epochs: float) -> dict[str
 
 def _place(loaded: Loaded, options: TrainOptions, work: Path) -> Place:
     device = next(loaded.model.parameters()).device
-    return Place(work, device.type, precision(options.precision, device) == torch.bfloat16)
+    require_alone()
+    require_first(device)
+    return Place(work, device, precision(options.precision, device) == torch.bfloat16)
 
 
 def _facts(
@@ -171,8 +181,8 @@ def _facts(
     parameters: int,
 ) -> dict[str, Any]:
     """How it was trained and how that went."""
-    looks = [entry for entry in log if trainer.goal in entry]
-    steps = log[-1]["step"]
+    looked = looks(log, trainer.goal)
+    steps, tokens = log[-1]["step"], int(data[0].lengths.sum())
     return as_read(
         options=all_of(options),
         rows=[len(part) for part in data],
@@ -180,9 +190,9 @@ def _facts(
         tokens=[int(part.lengths.sum()) for part in data],
         parameters=parameters,
         steps=steps,
-        trained_tokens=round(float(data[0].lengths.sum()) * options.epochs * steps / trainer.state.max_steps),
-        best=min(looks, key=lambda entry: entry[trainer.goal]),
-        before=looks[0],
+        trained_tokens=round(float(tokens) * options.passes(tokens) * steps / trainer.state.max_steps),
+        best=min(looked, key=lambda entry: merit(entry, trainer.goal)),
+        before=looked[0],
         seconds=round(trainer.seconds, 3),
         device=trainer.args.device.type,
         versions={name: version(name) for name in PACKAGES},

@@ -9,24 +9,23 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from offmap.atomic import write_whole
 from offmap.errors import InputError
-from offmap.features import FloatArray
+from offmap.train.batches import Batch, Line, collate
+from offmap.train.held_out import PLAIN, enough, guard_measures, is_best
 from offmap.train.objective import Objective
 from offmap.train.options import TrainOptions
-from offmap.train.rows import Batch, Line, Material, collate
+from offmap.train.place import Place
+from offmap.train.rows import Material
 
 WEIGHTS, DONE, BEST, STATE = "trained.safetensors", "complete", "best.safetensors", "trainer_state.json"
 WARM_UP = 0.05
@@ -46,21 +45,6 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, at: int) -> Batch:
         return collate(self._plan[at], self._data)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and how the loop computes.
-
-    Attributes:
-        work: the directory of checkpoints.
-        device: cpu or cuda.
-        bfloat16: whether products are computed in it.
-    """
-
-    work: Path
-    device: str
-    bfloat16: bool
 
 
 class GuardTrainer(Trainer):
@@ -115,13 +99,12 @@ class GuardTrainer(Trainer):
         super().log(logs, *args)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Losses and AUROC on the held-out rows; the best weights so far are kept.
+        """Losses on the held-out rows and the AUROC of what is deployed; the best weights so far are kept.
 
-        The guard's are those of its heads' mean logit. Its loss is what remains after the best scale and shift of that
-        logit: scores become p-values, so only their order counts, and a guard that has grown too sure is no worse.
+        Of a guard the plain loss is the heads' mean, as in training; what decides is ``held_out.guard_measures``.
         """
         metrics = {f"eval_{name}": value for name, value in self._look().items()}
-        if metrics[self.goal] < min(_seen(self.state.log_history, self.goal), default=math.inf):
+        if is_best(metrics, self.state.log_history, self.goal):
             write_whole(self._best, save(trained_weights(self.objective)))
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -136,16 +119,17 @@ class GuardTrainer(Trainer):
                 batch = self._prepare_inputs(self._held_out[at])
                 found = self.objective(**batch)
                 totals += [float(found["guard"]) * norms["rows"], float(found["lm"]) * norms["tokens"]]
-                logits.append(found["logits"].float().mean(dim=1).cpu().numpy())
+                logits.append(found["logits"].float().cpu().numpy())
                 labels.append(batch["unsafe"].cpu().numpy() > 0)
                 weights.append(batch["weights"][:, 0].cpu().numpy())
-        unsafe, scores = np.concatenate(labels), np.concatenate(logits)
+        unsafe = np.concatenate(labels)
         means = dict(zip(("guard", "lm"), totals / [len(unsafe), max(1, self._held_out.n_spoken)], strict=True))
         losses = {name: float(means[name]) for name in self.objective.parts}
         if not math.isfinite(losses[self.objective.parts[0]]):
             raise self._lost("the loss on held-out rows is not a number")
         if "guard" in losses:
-            losses |= {"guard": rescaled_loss(scores, unsafe, np.concatenate(weights)), "auroc": _auroc(scores, unsafe)}
+            losses[f"guard_{PLAIN}"] = losses["guard"]
+            losses |= guard_measures(np.concatenate(logits), unsafe, np.concatenate(weights))
         return losses
 
     @property
@@ -172,7 +156,7 @@ class GuardTrainer(Trainer):
         if last:
             self.seconds = float((last / DONE).read_text())
             self.state = TrainerState.load_from_json(str(last / STATE))
-            if _enough(self.state.log_history, self._options.patience, self.goal):
+            if enough(self.state.log_history, self._options.patience, self.goal):
                 restore_weights(self.objective, last / WEIGHTS)
                 return
         self._since = time.perf_counter() - self.seconds
@@ -210,7 +194,7 @@ class _Patience(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Ask to stop where it is time."""
-        if _enough(state.log_history, self._patience, self._goal):
+        if enough(state.log_history, self._patience, self._goal):
             control.should_training_stop = True
 
 
@@ -251,17 +235,6 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint)
 
 
-def _seen(log: Sequence[Mapping[str, float]], goal: str) -> list[float]:
-    """The held-out loss of every evaluation."""
-    return [entry[goal] for entry in log if goal in entry]
-
-
-def _enough(log: Sequence[Mapping[str, float]], patience: int, goal: str = "eval_guard") -> bool:
-    """Whether the held-out loss has not fallen for ``patience`` evaluations."""
-    losses = _seen(log, goal)
-    return len(losses) - 1 - int(np.argmin(losses)) >= patience
-
-
 def _arguments(options: TrainOptions, place: Place, steps: int) -> TrainingArguments:
     every = max(1, steps // options.evaluations)
     arguments = TrainingArguments(
@@ -279,7 +252,7 @@ def _arguments(options: TrainOptions, place: Place, steps: int) -> TrainingArgum
         save_strategy="steps",
         save_steps=max(1, every // 2),
         bf16=place.bfloat16,
-        use_cpu=place.device == "cpu",
+        use_cpu=place.device.type == "cpu",
         seed=options.seed,
         report_to="none",
         disable_tqdm=True,
@@ -300,31 +273,3 @@ def _optimizer(objective: Objective, options: TrainOptions) -> torch.optim.AdamW
 
 def _only(items: list[Batch]) -> Batch:
     return items[0]
-
-
-def rescaled_loss(logits: FloatArray, unsafe: NDArray[np.bool_], weights: FloatArray) -> float:
-    """The weighted mean log-loss of ``exp(a) * logits + b`` for the a and b that make it least.
-
-    Args:
-        logits: (n,) higher is more unsafe.
-        unsafe: (n,) labels.
-        weights: (n,) of the rows.
-    """
-    from scipy.optimize import minimize
-
-    z, signs = logits.astype(np.float64), np.where(unsafe, 1.0, -1.0)
-    z = (z - z.mean()) / max(float(z.std()), 1e-300)  # the least is the same, the way to it shorter
-    share = weights.astype(np.float64) / weights.sum()
-
-    def loss(at: FloatArray) -> float:
-        return float(share @ np.logaddexp(0, -signs * (np.exp(min(at[0], 50.0)) * z + at[1])))  # separable: no end
-
-    starts = ([0.0, 0.0], [2.0, 0.0])
-    return min(float(minimize(loss, start, method="Nelder-Mead", options={"maxiter": 400}).fun) for start in starts)
-
-
-def _auroc(scores: np.ndarray, unsafe: np.ndarray) -> float:
-    from scipy.stats import mannwhitneyu
-
-    found = mannwhitneyu(scores[unsafe], scores[~unsafe]).statistic
-    return float(found / (unsafe.sum() * (~unsafe).sum()))

@@ -121,20 +121,24 @@ class Objective(torch.nn.Module):
         unsafe: torch.Tensor,
         weights: torch.Tensor,
     ) -> Mapping[str, torch.Tensor]:
-        """The losses of a batch (``rows.collate``) and the guard's logits.
+        """The losses of a batch (``batches.collate``) and the guard's logits.
 
         Each is a sum over the batch divided by ``norms``, what a batch holds on average: a row counts the same in a
         full batch and in a small one. A language-model loss that weighs nothing is computed for evaluation alone; in
         training it is 0. So is the loss of a part that is not there.
         """
-        packed = bool((positions[:, 1:] == 0).any())
-        out = self._decoder[0](
-            input_ids=ids, position_ids=positions if packed else None, use_cache=False, output_hidden_states=True
-        )
+        out = self.read(ids, positions)
         logits, guard, penalty = self._judge(out.hidden_states, pools, unsafe, weights)
         lm = self._lm_loss(out.last_hidden_state, ids, spoken)
         loss = guard + penalty + self._lm_weight * lm
         return {"loss": loss, "guard": guard.detach(), "lm": lm.detach(), "logits": logits.detach()}
+
+    def read(self, ids: torch.Tensor, positions: torch.Tensor) -> Any:
+        """What the trunk makes of the tokens of a batch; where rows share a line, positions say where one begins."""
+        packed = bool((positions[:, 1:] == 0).any())
+        return self._decoder[0](
+            input_ids=ids, position_ids=positions if packed else None, use_cache=False, output_hidden_states=True
+        )
 
     def _judge(
         self, states: tuple[torch.Tensor, ...], pools: torch.Tensor, unsafe: torch.Tensor, weights: torch.Tensor
@@ -147,7 +151,7 @@ class Objective(torch.nn.Module):
         if self.guard is None:
             return pools.new_zeros((rows, 0)), nothing, nothing
         with torch.autocast(pools.device.type, enabled=False):
-            each = [(pools @ states[layer].float().flatten(0, 1)).reshape(rows, -1) for layer in self._layers]
+            each = [_pooled(pools, states[layer].float()) for layer in self._layers]
             logits: torch.Tensor = self.guard(torch.cat(each, dim=1))
         return logits, self._guard_loss(logits, unsafe, weights), self.guard.penalty()
 
@@ -174,3 +178,15 @@ class Objective(torch.nn.Module):
         if cap is not None:
             logits = cap * torch.tanh(logits / cap)
         return functional.cross_entropy(logits, targets, reduction="sum")
+
+
+def _pooled(pools: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """(rows, pools * d): each row's pools of the states (lines, width, d) of its line, in the order of the lines.
+
+    Args:
+        pools: (lines, most, pools, width), all zeros where a line has fewer rows than the fullest.
+        states: (lines, width, d).
+    """
+    lines, most, kinds, _ = pools.shape
+    pooled = torch.bmm(pools.flatten(1, 2), states).reshape(lines, most, kinds * states.shape[2])
+    return pooled[pools.amax(dim=(2, 3)) > 0]

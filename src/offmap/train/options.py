@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
@@ -12,8 +13,12 @@ from offmap.errors import InputError
 Method = Literal["auto", "full", "lora"]
 SMALL = 100_000_000
 """Parameters below which ``auto`` trains all of them: an adapter would save nothing."""
-RATES = {"full": 1e-4, "lora": 1e-3}
+RATES = {"full": 2e-4, "lora": 1e-3}
 """Highest learning rate of the trunk."""
+PASSES, STEPS = 1.0, 240
+"""What a run is unless epochs are named: so many passes over the rows, or as many as make so many steps."""
+MOST = 1000
+"""Passes, named or not."""
 
 
 class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -22,11 +27,12 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         method: full trains every weight of the trunk, lora an adapter (PEFT, low rank, all linear layers); auto is full
             for a trunk under 100 million parameters.
-        heads: what the guard heads read, how many there are and how disagreement counts; each of several learns from
-            its own bootstrap of the rows.
+        heads: what the guard heads read, how many there are and the penalties to choose from. Each of several starts
+            and learns from one bootstrap of the rows, drawn by ``seed`` and not by theirs. The most suspicious is
+            heard: there is no ``beta``.
         lm_weight: of the language-model loss beside the guard's; 0 trains the guard alone.
-        epochs: passes over the rows.
-        rate: the highest learning rate of the trunk; None: 1e-4 for full, 1e-3 for lora.
+        epochs: passes over the rows; None: one, or as many as make about 240 steps, whichever is more.
+        rate: the highest learning rate of the trunk; None: 2e-4 for full, 1e-3 for lora.
         head_rate: that of the heads.
         rank: of the adapter.
         merge: whether an adapter is merged into the model, and the model is what is left, in float32.
@@ -48,13 +54,13 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     method: Method = "auto"
     heads: GuardProbe = GuardProbe()
     lm_weight: float = 0.3
-    epochs: float = 1.5
+    epochs: float | None = None
     rate: float | None = None
     head_rate: float = 3e-4
     rank: int = 16
     merge: bool = False
     batch_tokens: int = 1024
-    accumulate: int = 8
+    accumulate: int = 4
     max_tokens: int | None = None
     long_rows: Literal["cut", "refuse"] = "cut"
     even: bool = True
@@ -70,14 +76,14 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         """Refuse what cannot be meant.
 
         Raises:
-            InputError: a number out of its range.
+            InputError: a number out of its range, or one that a trained guard does not heed.
         """
         least = {"rank": 1, "batch_tokens": 1, "accumulate": 1, "patience": 1, "evaluations": 1, "seed": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"{name} is {getattr(self, name)}; at least {low} is wanted")
-        if not 0 < self.epochs <= 1000:
-            raise InputError(f"epochs is {self.epochs:g}; a number above 0, up to 1000, is wanted")
+        if self.epochs is not None and not 0 < self.epochs <= MOST:
+            raise InputError(f"epochs is {self.epochs:g}; a number above 0, up to {MOST}, is wanted")
         if not 0 <= self.lm_weight < float("inf"):
             raise InputError(f"lm_weight is {self.lm_weight:g}; 0 or more is wanted")
         for name in ("rate", "head_rate"):
@@ -88,9 +94,31 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
             raise InputError(f"validation is {self.validation:g}; a share above 0, up to 0.5, is wanted")
         if self.max_tokens is not None and self.max_tokens < 2:
             raise InputError(f"max_tokens is {self.max_tokens}; at least 2 is wanted")
+        self._check_heads()
+
+    @property
+    def probe(self) -> GuardProbe:
+        """What the heads start as: their probe with the seed of the run."""
+        return replace(self.heads, seed=self.seed)
+
+    def passes(self, tokens_per_epoch: int) -> float:
+        """Passes over the rows: those named, else what ``epochs`` says of None, for rows of so many tokens."""
+        if self.epochs is not None:
+            return self.epochs
+        return min(max(PASSES, STEPS * self.accumulate * self.batch_tokens / tokens_per_epoch), float(MOST))
 
     def method_for(self, parameters: int) -> Literal["full", "lora"]:
         """The method that ``auto`` means for a trunk of that many parameters."""
         if self.method != "auto":
             return self.method
         return "full" if parameters < SMALL else "lora"
+
+    def _check_heads(self) -> None:
+        usual = GuardProbe()
+        if self.heads.heads > 1 and self.heads.beta != usual.beta:
+            raise InputError(
+                f"heads.beta is {self.heads.beta:g}; of trained heads the most suspicious is heard, and the default "
+                f"{usual.beta:g} is wanted"
+            )
+        if self.heads.seed not in (usual.seed, self.seed):
+            raise InputError(f"heads.seed is {self.heads.seed}; the bootstraps follow from seed, and none is wanted")

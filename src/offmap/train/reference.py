@@ -22,9 +22,9 @@ import torch
 
 from offmap.atomic import write_whole
 from offmap.backbones.guard_families import CLASSIFIER
-from offmap.backbones.guard_heads import content_hashes, write_trained_on
 from offmap.backbones.loading import Loaded, load_model
 from offmap.backbones.source import BackboneSource
+from offmap.backbones.trained_on import content_hashes, write_trained_on
 from offmap.conversation import Conversation
 from offmap.detectors import GuardProbe
 from offmap.errors import InputError
@@ -147,7 +147,7 @@ def _adapter(run: _Run, part: Part, out: Path, options: TrainOptions, watch: Wat
         data = materials(loaded, dealt, options, plain=True)
         objective = _classifier(loaded, options) if part == GUARD else _speaker(loaded, options)
         facts = fit(objective, loaded, data, options, out, told, parameters, watch)
-        write_trained_on(out, content_hashes(run.rows))
+        write_trained_on(out, loaded.trained_on, content_hashes(run.rows))
         save_trunk(objective.model, loaded, out)
         write_whole(done, msgspec.json.encode(facts))
     clean(out / WORK)

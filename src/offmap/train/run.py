@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from offmap.backbones.base import Backbone
-from offmap.backbones.guard_heads import RECORD, GuardRecord, content_hashes, read_guard, trained_on, write_guard
-from offmap.backbones.loading import load_model
+from offmap.backbones.guard_heads import RECORD, GuardRecord, read_guard, write_guard
+from offmap.backbones.loading import Loaded, identity_of, load_model, n_parameters, precision
 from offmap.backbones.source import BackboneSource
 from offmap.backbones.torch import TorchBackbone
+from offmap.backbones.trained_on import content_hashes, union
 from offmap.conversation import Conversation
 from offmap.errors import InputError
 from offmap.feature_store import Cached
@@ -61,43 +62,65 @@ def train(
     require_ours(out)
     dealt = deal(rows, options)
     require_plain(base)
-    loaded = load_model(msgspec.structs.replace(base, dtype="float32"), device)
-    parameters = sum(p.numel() for p in loaded.model.parameters())
-    method = options.method_for(parameters)
-    if method == "lora" and base.adapter is not None:
-        raise InputError(f"base {base.model!r}: found adapter {base.adapter!r}; wanted method=full, or no adapter")
-    told = inputs(rows, loaded, options, split_seed)
+    identity = identity_of(base)
+    told = inputs(rows, identity, options, split_seed)
     require_same(out, told)
     finished = read_guard(out) if (out / RECORD).is_file() else None
     if finished:
         clean(out / WORK)
         return finished.record
+    method = _method(base, options)
+    loaded = _loaded(base, options, method, device)
+    parameters = sum(p.numel() for p in loaded.model.parameters())
     data = materials(loaded, dealt, options)
-    heads, known = _probed_heads(base, dealt.train, options, out / WORK, device)
+    heads = _probed_heads(loaded, base, dealt.train, options, out / WORK)
     settled = msgspec.structs.replace(options, method=method, rate=options.rate or RATES[method])
     objective = build(loaded, heads, settled)
     facts = fit(objective, loaded, data, settled, out, told, parameters, watch)
     merged = method == "lora" and options.merge
     save_trunk(objective.model.merge_and_unload() if merged else objective.model, loaded, out)
     fitted = heads.fitted()
-    record = GuardRecord(base, "full" if merged else method, fitted.probe, options.max_tokens, split_seed, facts)
-    write_guard(out, record, fitted, np.concatenate([known, content_hashes(rows)]))
+    kept = "full" if merged else method
+    record = GuardRecord(base, identity, kept, fitted.probe, options.max_tokens, split_seed, facts)
+    write_guard(out, record, fitted, union(loaded.trained_on, content_hashes(rows)))
     clean(out / WORK)
     return record
 
 
+def _method(base: BackboneSource, options: TrainOptions) -> Literal["full", "lora"]:
+    """The method that is meant; no weights are read to find out.
+
+    Raises:
+        InputError: an adapter on an adapter.
+    """
+    method = options.method_for(n_parameters(base)) if options.method == "auto" else options.method
+    if method == "lora" and base.adapter is not None:
+        raise InputError(f"base {base.model!r}: found adapter {base.adapter!r}; wanted method=full, or no adapter")
+    return method
+
+
+def _loaded(base: BackboneSource, options: TrainOptions, method: Literal["full", "lora"], device: str) -> Loaded:
+    """The model to train: its weights in float32 where they are trained or left, else in what products are computed in.
+
+    An adapter's weights are in float32 on either.
+    """
+    left = method == "full" or options.merge
+    return load_model(msgspec.structs.replace(base, dtype="float32" if left else options.precision), device)
+
+
 def _probed_heads(
-    base: BackboneSource, rows: Sequence[Conversation], options: TrainOptions, work: Path, device: str
-) -> tuple[GuardHeads, NDArray[np.uint64]]:
-    """Heads fitted on the states of the trunk as it is, and hashes of what the trunk was trained on before."""
-    read = msgspec.structs.replace(base, max_tokens=options.max_tokens)
-    opened: Backbone = Cached(TorchBackbone.load(read, device=device), work / FEATURES)
-    seen = rows_of(opened, rows, options.heads.needs())
+    loaded: Loaded, base: BackboneSource, rows: Sequence[Conversation], options: TrainOptions, work: Path
+) -> GuardHeads:
+    """Heads fitted on the states of the trunk as it is, before anything in it is trained."""
+    device = next(loaded.model.parameters()).device
+    trunk = replace(loaded, dtype=precision(options.precision, device))
+    opened = TorchBackbone(trunk, msgspec.structs.replace(base, max_tokens=options.max_tokens))
+    seen = rows_of(Cached(opened, work / FEATURES), rows, options.heads.needs())
     try:
-        fitted = options.heads.fit(seen.safe, seen.harmful)
+        fitted = options.probe.fit(seen.safe, seen.harmful)
     except ValueError as error:
         raise InputError(f"guard heads: {error}") from error
     states = options.heads.join(seen.features)
     spread = states.std(axis=0)
     scale = np.sqrt(states.shape[1]) * np.where(spread == 0, 1.0, spread)
-    return GuardHeads(fitted, scale), trained_on(opened)
+    return GuardHeads(fitted, scale)

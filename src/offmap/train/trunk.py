@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from offmap.backbones.loading import Loaded, _dtype, _quiet
+from offmap.backbones.loading import Loaded, quiet
 from offmap.backbones.token_stats import Head, head_of
 from offmap.errors import InputError
 from offmap.train.objective import GuardHeads, Objective
@@ -49,24 +49,39 @@ def ready(loaded: Loaded, options: TrainOptions, task: Task = "CAUSAL_LM") -> An
 
 
 def save_trunk(model: Any, loaded: Loaded, out: Path) -> None:
-    """Write the model, or the adapter, and the tokenizer into ``out``; each file appears whole.
+    """Write the model, or the adapter, and the tokenizer into ``out``; each file appears whole and is on the disk.
 
     Beside a classifier's adapter its configuration, which says what its labels mean: PEFT does not.
     """
-    with _quiet(), tempfile.TemporaryDirectory(dir=out, prefix=".model.") as fresh:
+    with quiet(), tempfile.TemporaryDirectory(dir=out, prefix=".model.") as fresh:
         # Else peft asks the hub whether the base has as many tokens; embeddings are not what is adapted.
         model.save_pretrained(fresh, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
         loaded.tokenizer.save_pretrained(fresh)
         if loaded.guard:
             loaded.model.config.save_pretrained(fresh)
         (Path(fresh) / "README.md").unlink(missing_ok=True)
-        for file in Path(fresh).iterdir():
-            shutil.move(file, out / file.name)
+        _publish(Path(fresh), out)
 
 
-def precision(name: str, device: torch.device) -> torch.dtype:
-    """What products are computed in; auto is bfloat16 where the hardware has it."""
-    return _dtype(name, device)
+def _publish(fresh: Path, out: Path) -> None:
+    """Move every file into ``out``, and return when a loss of power would lose none."""
+    directories = {out}
+    for file in sorted(path for path in fresh.rglob("*") if path.is_file()):
+        place = out / file.relative_to(fresh)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        directories.add(place.parent)
+        _sync(file)
+        file.replace(place)
+    for directory in directories:
+        _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _checkpoint(model: Any) -> None:
@@ -102,7 +117,8 @@ def proven_head(loaded: Loaded) -> Head:
     """The form of its LM head, proven on one example; before an adapter is put into it."""
     device = next(loaded.model.parameters()).device
     tokens = torch.arange(8, device=device)[None]
-    with torch.inference_mode():
+    half = loaded.dtype == torch.bfloat16
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         hidden = loaded.decoder(input_ids=tokens, use_cache=False).last_hidden_state
         logits = loaded.model(input_ids=tokens, use_cache=False).logits
-    return head_of(loaded.model, hidden[0], logits[0], torch.float32)
+    return head_of(loaded.model, hidden[0], logits[0], loaded.dtype)
