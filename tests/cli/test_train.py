@@ -62,7 +62,7 @@ def test_it_says_what_came_out_and_what_comes_next(trained, capfd):
     assert run(command) == 0
     heard = capfd.readouterr()
     assert not heard.err.strip(), "neither bars nor warnings of the packages underneath"
-    for name, said in (("eval_guard", "guard loss"), ("eval_lm", "language-model loss"), ("eval_auroc", "AUROC")):
+    for name, said in (("eval_guard", "guard loss, rescaled"), ("eval_lm", "language-model loss"), ("eval_auroc", "AUROC")):
         before, best = (f"{record['run'][when][name]:.3f}" for when in ("before", "best"))
         assert f"{said} {before} {best}" in " ".join(heard.out.split())
     assert f"{record['run']['parameters']:,} parameters" in heard.out

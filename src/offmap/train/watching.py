@@ -26,3 +26,7 @@ class Watcher(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Tell how far it is."""
         self._watch(state.global_step, state.max_steps, self._latest)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Tell that it is done, also where it stopped early."""
+        self._watch(state.max_steps, state.max_steps, self._latest)
