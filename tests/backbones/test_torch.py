@@ -376,3 +376,13 @@ def test_no_tensor_is_as_large_as_a_batch_of_logits(saved, monkeypatch, logits, 
         features = backbone(alike, EVERYTHING)
     assert done == [len(alike)]
     assert max(sizes) <= limit < features.n_tokens.sum() - len(alike)
+
+
+def test_cut_off_weights_are_refused_by_name(saved, tmp_path):
+    """A file that ends too early, as an interrupted copy leaves it."""
+    copy = tmp_path / "cut"
+    shutil.copytree(saved["llama"], copy)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    with pytest.raises(InputError, match="cannot be loaded as a causal LM"):
+        TorchBackbone.load(BackboneSource(str(copy)))

@@ -62,7 +62,8 @@ def test_it_says_what_came_out_and_what_comes_next(trained, capfd):
     assert run(command) == 0
     heard = capfd.readouterr()
     assert not heard.err.strip(), "neither bars nor warnings of the packages underneath"
-    for name, said in (("eval_guard", "guard loss, rescaled"), ("eval_lm", "language-model loss"), ("eval_auroc", "AUROC")):
+    named = {"eval_guard": "guard loss, rescaled", "eval_lm": "language-model loss", "eval_auroc": "AUROC"}
+    for name, said in named.items():
         before, best = (f"{record['run'][when][name]:.3f}" for when in ("before", "best"))
         assert f"{said} {before} {best}" in " ".join(heard.out.split())
     assert f"{record['run']['parameters']:,} parameters" in heard.out
@@ -92,7 +93,7 @@ def test_leaks_are_refused(tmp_path, capsys):
     out, err = told(capsys)
     assert f"the splits leak: found 1 x same conversation in fit and test; such as fit '{FIT[0].id}'" in err
     assert f"all 1 are named in {tmp_path / 'guard'}.leaks.jsonl" in err
-    assert "leave the fit rows among them out (leaks=drop" in err
+    assert "leave the fit rows among them out (--leaks drop" in err
     assert not out
     (leak,) = [json.loads(line) for line in (tmp_path / "guard.leaks.jsonl").read_bytes().splitlines()]
     assert leak["ids"] == [FIT[0].id, "twin"]

@@ -223,11 +223,11 @@ def test_a_refusal_says_what_leaks_and_how_to_go_on():
     assert "9 x same opening in fit and test" in said
     assert f"fit 'row0' and test 'later0' (same opening, similarity {result.leaks[0].similarity:.2f})" in said
     assert said.count("'row") == 5
-    assert "leave the fit rows among them out (leaks=drop; leaks between other splits remain)" in said
+    assert "leave the fit rows among them out (--leaks drop; leaks between other splits remain)" in said
     assert "named in" not in said
     with pytest.raises(InputError, match=rf"; all {len(result.leaks)} are named in some/file.jsonl; wanted rows"):
         result.refuse(Path("some/file.jsonl"))
-    assert "leaks=allow" in said
+    assert "--leaks allow" in said
     clean = audit({"fit": fit, "test": [unlike("other", 2)]})
     clean.refuse()
     assert clean.summary == "no leaks"

@@ -73,3 +73,8 @@ def test_a_small_suite_is_passed_over_more_often_than_a_large_one(tokens):
 
 def test_no_suite_is_so_small_that_passes_have_no_end():
     assert TrainOptions().passes(10) == 1000
+
+
+def test_a_seed_that_the_libraries_underneath_refuse_is_refused_first():
+    with pytest.raises(InputError, match="seed is 4294967296; less than"):
+        TrainOptions(seed=2**32).check()

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from offmap.backbones.adapters import CONFIG, TOKENIZER, Adapter, merge, read_adapter
 from offmap.backbones.guard_families import CLASSIFIER, guard_name
@@ -86,7 +87,7 @@ def load_model(source: BackboneSource, device: str, labels: Sequence[str] = ()) 
                 tokenizer.chat_template = transcript_template(tokenizer)
             stored = torch.float32 if adapter or kept == torch.float32 else "auto"
             lm: Any = _weights(model, guard, adapter, labels, dtype=stored, **options)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             kind = "classifier" if source.guard == CLASSIFIER else "causal LM"
             raise InputError(f"model {model!r}: cannot be loaded as a {kind}: {error}") from error
         if adapter:

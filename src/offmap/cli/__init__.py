@@ -56,6 +56,8 @@ def run(arguments: list[str]) -> int:
         told.print(printable(f"offmap: {error}"))
         return 2
     except KeyboardInterrupt:
-        told.print("offmap: interrupted; nothing half-written is left, and a bench goes on from the features it has")
+        told.print(
+            "offmap: interrupted; nothing half-written counts, and the same command goes on where it was"
+        )
         return 130
     return int(result or 0)

@@ -116,8 +116,8 @@ class Audit:
             place = f"; all {len(self.leaks)} are named in {named}" if named else ""
             raise InputError(
                 f"the splits leak: found {self.summary}{place}; wanted rows that share nothing with another split's. "
-                "To go on, leave the fit rows among them out (leaks=drop; leaks between other splits remain) or train "
-                "on them all the same (leaks=allow)"
+                "To go on, leave the fit rows among them out (--leaks drop; leaks between other splits remain) or "
+                "train on them all the same (--leaks allow)"
             )
 
     def write(self, path: Path) -> None:

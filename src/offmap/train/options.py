@@ -15,6 +15,8 @@ SMALL = 100_000_000
 """Parameters below which ``auto`` trains all of them: an adapter would save nothing."""
 RATES = {"full": 2e-4, "lora": 1e-3}
 """Highest learning rate of the trunk."""
+SEEDS = 2**31
+"""What the libraries underneath take as a seed, with room for particles."""
 PASSES, STEPS = 1.0, 240
 """What a run is unless epochs are named: so many passes over the rows, or as many as make so many steps."""
 MOST = 1000
@@ -82,6 +84,8 @@ class TrainOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"{name} is {getattr(self, name)}; at least {low} is wanted")
+        if self.seed >= SEEDS:
+            raise InputError(f"seed is {self.seed}; less than {SEEDS} is wanted")
         if self.epochs is not None and not 0 < self.epochs <= MOST:
             raise InputError(f"epochs is {self.epochs:g}; a number above 0, up to {MOST}, is wanted")
         if not 0 <= self.lm_weight < float("inf"):
