@@ -56,8 +56,6 @@ def run(arguments: list[str]) -> int:
         told.print(printable(f"offmap: {error}"))
         return 2
     except KeyboardInterrupt:
-        told.print(
-            "offmap: interrupted; nothing half-written counts, and the same command goes on where it was"
-        )
+        told.print("offmap: interrupted; nothing half-written counts, and the same command goes on where it was")
         return 130
     return int(result or 0)
