@@ -18,12 +18,23 @@ FAMILIES = ("llama", "qwen3", "gemma2")
 
 
 @pytest.fixture(scope="session")
-def shapes(tmp_path_factory):
+def beside_backbones():
+    """What the tests of backbones make their models with, by the name of their file."""
+
+    def helpers(name):
+        place = Path(__file__).parents[1] / "backbones" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"small_{name}", place)
+        found = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+        return found
+
+    return helpers
+
+
+@pytest.fixture(scope="session")
+def shapes(beside_backbones, tmp_path_factory):
     """Family -> the directory of a small random model and its tokenizer, those that the backbones are tested on."""
-    place = Path(__file__).parents[1] / "backbones" / "test_torch.py"
-    spec = importlib.util.spec_from_file_location("small_models", place)
-    helpers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helpers)
+    helpers = beside_backbones("test_torch")
     return {name: helpers.save(helpers.SHAPES[name], tmp_path_factory.mktemp(name)) for name in FAMILIES}
 
 

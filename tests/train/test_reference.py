@@ -1,6 +1,5 @@
 """The published recipe's two adapters: against PEFT and transformers called plainly, and the published pipelines."""
 
-import importlib.util
 import json
 import os
 import shlex
@@ -64,12 +63,9 @@ def text(row):
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
+def shapes(beside_backbones, tmp_path_factory):
     """Bases whose tokenizer begins a text with a mark and has an end mark, as the published pipelines want."""
-    place = Path(__file__).parents[1] / "backbones" / "test_adapters.py"
-    spec = importlib.util.spec_from_file_location("small_bases", place)
-    helpers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helpers)
+    helpers = beside_backbones("test_adapters")
     at = tmp_path_factory.mktemp("llama")
     helpers.base(at, helpers.SHAPES["llama"])
     return {"llama": at}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +21,9 @@ from offmap.bench.charts import TEMPLATES, all_charts, colours, script_bundle
 from offmap.bench.results import KindResult, MonitorResult, Report
 from offmap.bench.scores import GUARD, Scores
 from offmap.calibration import realised_fpr_interval
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 START = """
 for (const [id, spec] of Object.entries(JSON.parse(document.getElementById("charts").textContent))) {
@@ -62,20 +67,10 @@ def write_html(report: Report, scores: Scores, path: Path) -> None:
 
 
 def _page(report: Report, scores: Scores) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     forms = (wording.percent, wording.points, wording.area, wording.bounds, wording.rate)
-    environment.filters.update({form.__name__: form for form in forms})
     charts = all_charts(report, scores)
     script = script_bundle() + START
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2", forms).render(
         report=report,
         guard=GUARD,
         headline=wording.headline(report),
@@ -88,13 +83,28 @@ def _page(report: Report, scores: Scores) -> str:
         checks=[CheckRow(m, _verdict(m, report)) for m in report.monitors if m.deployed],
         upper=_upper(report),
         charts=sorted(charts),
-        specs=_embeddable(msgspec.json.encode(charts)),
+        specs=embeddable(msgspec.json.encode(charts)),
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _embeddable(data: bytes) -> str:
+def page_template(name: str, forms: Iterable[Callable[..., object]]) -> Template:
+    """A page's template: it escapes what it is given, refuses what it is not given, and words numbers by ``forms``."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({form.__name__: form for form in forms})
+    return environment.get_template(name)
+
+
+def embeddable(data: bytes) -> str:
     """JSON that no text within can break out of: every character that ends or opens markup is escaped."""
     text = data.decode()
     for character in "<>&\u2028\u2029":

@@ -19,7 +19,6 @@ from offmap.bench.charts import (
     DASHES,
     ROLES,
     SHAPES,
-    TEMPLATES,
     Row,
     Rows,
     Spec,
@@ -30,7 +29,7 @@ from offmap.bench.charts import (
     _version,
     script_bundle,
 )
-from offmap.bench.report import START, _embeddable
+from offmap.bench.report import START, embeddable, page_template
 from offmap.bench.results import Interval
 from offmap.bench.scaling_growth import SHOWN, slope
 from offmap.bench.scaling_results import Scaling
@@ -120,15 +119,6 @@ def write_page(study: Scaling, path: Path) -> None:
 
 
 def _page(study: Scaling) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     words = (
         scaling_wording.size,
         scaling_wording.times,
@@ -137,15 +127,15 @@ def _page(study: Scaling) -> str:
         scaling_wording.told,
         wording.percent,
         wording.points,
+        wording.bounds,
     )
-    environment.filters.update({form.__name__: form for form in (*words, wording.bounds)})
     script = script_bundle() + START
-    return environment.get_template("scaling.html.j2").render(
+    return page_template("scaling.html.j2", words).render(
         study=study,
         alpha=rate(study.alpha),
         colours={name: COLOURS[name] for name in SHOWN if any(name in m.monitors for m in study.members)},
         caveats=scaling_wording.CAVEATS,
-        specs=_embeddable(msgspec.json.encode({f"chart-{of}": panel(study, of) for of in PANELS})),
+        specs=embeddable(msgspec.json.encode({f"chart-{of}": panel(study, of) for of in PANELS})),
         panels=PANELS,
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -28,8 +28,7 @@ def require_ours(out: Path) -> None:
     Raises:
         InputError: something else is.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: found a file, wanted a directory or a new name")
+    _require_no_file(out)
     if not out.is_dir() or (out / WORK / INPUTS).is_file():
         return
     names = [path.name for path in (*out.iterdir(), *(out / WORK).glob("*"))]
@@ -43,11 +42,15 @@ def require_only(out: Path, names: Collection[str]) -> None:
     Raises:
         InputError: something else is.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: found a file, wanted a directory or a new name")
+    _require_no_file(out)
     other = sorted(path.name for path in out.glob("*") if path.name not in names)
     if other:
         raise InputError(f"{out}: holds {other[0]!r}; choose another place or remove it yourself")
+
+
+def _require_no_file(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: found a file, wanted a directory or a new name")
 
 
 def require_plain(base: BackboneSource) -> None:
