@@ -2,15 +2,22 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PEERS_PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --python
 
-.PHONY: demo test docs bench lint clean
+.PHONY: demo test peers docs bench lint clean
 
 demo: .venv/.core
 	$(BIN)/offmap bench --suite procedural --out runs/demo
 	$(BIN)/offmap score docs/example.jsonl
 
-test: .venv/.dev .venv/reference/.done lint
+test: .venv/.dev .venv/reference/.done lint peers
 	$(BIN)/python -m pytest
+
+# Adapters, and LiteLLM, with the real libraries: types and tests, in environments that do not disturb ours.
+peers: .venv/.dev .venv/agents/.offmap .venv/litellm/.done
+	$(BIN)/mypy --python-executable .venv/agents/bin/python --follow-imports silent --cache-dir .mypy_cache/agents \
+		src/offmap/clients/*.py
+	.venv/agents/bin/python -m pytest -c tests/peers/pytest.ini tests/peers
 
 docs: .venv/.dev
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs build/docs
@@ -42,6 +49,17 @@ bench: .venv/.dev .venv/reference/.done
 	rm -rf .venv/reference
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
 		--target .venv/reference --requirement benchmarks/requirements.txt
+	@touch $@
+
+.venv/agents/.offmap: .venv/agents/.done pyproject.toml
+	$(PEERS_PIP) .venv/agents/bin/python install --no-deps --editable .
+	@touch $@
+
+# Every package is pinned, so nothing is resolved; pip compiles nothing that is never imported.
+.venv/%/.done: tests/peers/%.txt .venv/bin/python
+	rm -rf .venv/$*
+	$(BIN)/python -m venv --without-pip .venv/$*
+	$(PEERS_PIP) .venv/$*/bin/python install --no-deps --no-compile --requirement $<
 	@touch $@
 
 clean:

@@ -15,7 +15,7 @@ FLOORS = {
     3: "combination members made_up choosing trials panel monitor evidence shift bundle defaults",
     4: "suites judges train",
     5: "bench",
-    6: "gateway",
+    6: "gateway clients",
     7: "cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

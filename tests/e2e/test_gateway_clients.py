@@ -1,12 +1,8 @@
 """`offmap serve` as it is shipped, on a port of this machine: the embedded monitor, real clients, a real signal."""
 
-import contextlib
-import json
 import os
 import re
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,8 +13,6 @@ import openai
 import pytest
 
 PATIENCE = 90
-LITELLM = os.environ.get("OFFMAP_LITELLM", "")
-"""The `litellm` program of an environment of its own: its dependencies do not go together with ours."""
 SAFE = "How do I descale a kettle with vinegar?"
 
 
@@ -147,101 +141,3 @@ def test_a_port_that_is_taken_ends_with_2(gateway, capsys):
     assert run(["serve", "--port", gateway.address.rpartition(":")[2]]) == 2
     assert "cannot listen" in capsys.readouterr().err
     assert run(["serve", "--check"]) == 0
-
-
-PROXY = """
-model_list:
-  - model_name: mock
-    litellm_params: {{model: openai/mock, api_key: none, mock_response: "Soak it in vinegar for an hour. Then rinse."}}
-guardrails:
-  - guardrail_name: offmap
-    litellm_params:
-      guardrail: generic_guardrail_api
-      mode: [pre_call, post_call]
-      api_base: {address}
-      default_on: true
-"""
-
-
-class Proxy:
-    """A real LiteLLM proxy on loopback, its model mocked, in front of a gateway."""
-
-    def __init__(self, directory, gateway):
-        (directory / "proxy.yaml").write_text(PROXY.format(address=gateway.address))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        command = [LITELLM, "--config", "proxy.yaml", "--host", "127.0.0.1", "--port", str(self.port)]
-        self.key = f"sk-{secrets.token_hex(32)}"
-        quiet = os.environ | {"no_proxy": "127.0.0.1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        quiet |= {"LITELLM_MASTER_KEY": self.key}
-        with open(directory / "proxy.txt", "w") as log:
-            self.process = subprocess.Popen(command, cwd=directory, env=quiet, stdout=log, stderr=log)
-        end = time.monotonic() + PATIENCE
-        while not self.answers():
-            assert self.process.poll() is None, (directory / "proxy.txt").read_text()[-3000:]
-            assert time.monotonic() < end, "LiteLLM does not start"
-            time.sleep(0.5)
-
-    def answers(self):
-        try:
-            address = f"http://127.0.0.1:{self.port}/health/liveliness"
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=5):
-                return True
-        except OSError:
-            return False
-
-    def ask(self, stream=False):
-        with openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key=self.key, max_retries=0) as client:
-            messages = [{"role": "user", "content": SAFE}]
-            answer = client.chat.completions.create(model="mock", messages=messages, stream=stream)
-            if not stream:
-                return answer.choices[0].message.content
-            return "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.mark.skipif(not LITELLM, reason="OFFMAP_LITELLM names no litellm program: nothing was asked through LiteLLM")
-def test_a_real_litellm_proxy_asks_and_obeys(tmp_path):
-    lenient, hurried = tmp_path / "lenient", tmp_path / "hurried"
-    for place, more in ((lenient, ""), (hurried, "[limits]\ndeadline_ms = 0.001\n")):
-        place.mkdir()
-        stages = "".join(f"[stages.{stage}]\ncascade = ['pocket']\n" for stage in ("input", "response"))
-        if place == lenient:
-            stages = stages.replace("['pocket']\n", "['pocket']\nmode = 'shadow'\n")
-        monitors, store = "[monitors.pocket]\nbundle = 'pocket'\n", "[store]\nurl = 'sqlite:///kept.sqlite'\n"
-        (place / "gateway.toml").write_text(monitors + stages + store + more)
-    with contextlib.ExitStack() as stack:
-
-        def started(kind, place, *options):
-            running = kind(place, *options)
-            stack.callback(running.stop)
-            return running
-
-        passing, failing = (started(Gateway, place, "--config", "gateway.toml") for place in (lenient, hurried))
-        proxies = [started(Proxy, lenient, passing), started(Proxy, hurried, failing)]
-        assert proxies[0].ask() == "Soak it in vinegar for an hour. Then rinse."
-        assert proxies[0].ask(stream=True).startswith("Soak it in vinegar")
-        kept = _kept(lenient / "kept.sqlite")
-        assert {"input", "response"} <= {each["stage"] for each in kept}
-        assert next(each["messages"] for each in kept if each["stage"] == "response") == 2, "with what it answers"
-        for stream in (False, True):
-            with pytest.raises(openai.APIStatusError, match="stopped by a safety policy"):
-                proxies[1].ask(stream)
-        assert {each["action"] for each in _kept(hurried / "kept.sqlite")} == {"error"}
-        passing.stop()
-        with pytest.raises(openai.APIStatusError):
-            proxies[0].ask()
-
-
-def _kept(path):
-    from offmap.gateway.store import entries, open_store
-
-    store = open_store(f"sqlite:///{path}")
-    with store.read() as connection:
-        found = [json.loads(entry.record) for entry in entries(connection)]
-    store.close()
-    return found

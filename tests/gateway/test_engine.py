@@ -243,11 +243,16 @@ def test_what_cannot_be_recorded_does_not_go_on(fault, mode, p):
     started = time.monotonic()
     found = decide(gateway, plan_of, Sink(fault))
     assert time.monotonic() - started < 3
-    if p > 0.005 or mode == "shadow":
-        assert (found.action, found.status, found.rule) == ("error", "enforced", "response.audit")
-    else:
-        assert found.action == "block"
+    stopped = "error" if p > 0.005 or mode == "shadow" else "block"
+    assert (found.action, found.status, found.rule) == (stopped, "enforced", "response.audit")
+    assert found.on_record == "", "nobody is told of it as if it could be found in the log"
     assert found.replacement
+
+
+def test_what_a_monitor_failed_at_is_told_apart_from_what_is_on_record():
+    assert decide(gateway_of({"m": None}), {"m": "raises"}).on_record
+    found = decide(gateway_of({"m": None}), {"m": "raises"}, Sink("raises"))
+    assert (found.action, found.rule, found.on_record) == ("error", "response.audit", "")
 
 
 def test_unrecorded_traffic_goes_on_only_in_writing_and_is_told_apart():

@@ -106,6 +106,18 @@ def test_conversations_are_bounded_and_the_least_recent_goes():
     assert kept.merge(("c", "b"), ()).messages == ()
 
 
+def test_all_conversations_together_are_bounded_however_many_may_be_kept():
+    kept = Memory(Limits(conversations=1000), most_bytes=3 * len(msgspec.json.encode(say("x" * 500)[0])))
+    for number in range(50):
+        kept.merge(("c", str(number)), say("x" * 500))
+        kept.merge(("c", str(number)), say("x" * 500))  # again: it is not counted twice
+        assert len(kept) == min(number + 1, 3)
+    assert kept.merge(("c", "49"), ()).messages
+    assert not kept.merge(("c", "46"), ()).messages
+    kept.merge(("c", "47"), say("y" * 1000))
+    assert len(kept) == 2
+
+
 def test_conversations_expire_on_the_clock_that_was_given():
     kept, clock = memory(expiry_s=10)
     kept.merge(("c", "old"), say("old"))

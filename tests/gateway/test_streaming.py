@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offmap.errors import InputError
+from offmap.gateway.config import Gateway, Server, StreamTable, Upstream, parse_gateway
+from offmap.gateway.explain import explain
 from offmap.gateway.sse import Events
 from offmap.gateway.streaming import SENTENCE_END, HoldBack, Segments
 
@@ -73,9 +75,28 @@ def test_only_what_was_allowed_leaves_in_order_and_nothing_after_a_stop(data, te
 def test_what_is_scanned_is_linear_and_checks_are_few(data, text, segments):
     _, _, seen, _ = play(pieces(data, text, most=3), segments, [])
     assert sum(map(len, seen)) <= segments.most_scanned(len(text))
-    assert len(seen) <= 2 + max(0, math.log(max(1, len(text)) / segments.first) / math.log(segments.growth))
+    assert len(seen) <= segments.most_checks(len(text))
     for before, after in itertools.pairwise(seen[:-1]):
         assert len(after) >= segments.growth * len(before)
+
+
+@pytest.mark.parametrize("text", ["word " * 12_000, "A sentence. " * 5_000])
+def test_a_long_reply_costs_few_looks_and_no_token_is_searched_twice(text, monkeypatch):
+    """Counted token by token: looks grow with the logarithm of the length, and what is searched with the length."""
+    searched = []
+
+    class Counting:
+        def finditer(self, recent):
+            searched.append(len(recent))
+            return SENTENCE_END.finditer(recent)
+
+    monkeypatch.setattr("offmap.gateway.streaming.SENTENCE_END", Counting())
+    tokens = re.findall(r"\S+\s", text)
+    _, left, seen, _ = play(tokens, Segments(), [])
+    assert "".join(left) == text
+    assert len(seen) <= Segments().most_checks(len(text)) == 2 + int(math.log(len(text) / 240, 1.5))
+    assert sum(map(len, seen)) <= 4 * len(text)
+    assert sum(searched) <= len(text) + 16 * len(tokens)
 
 
 @settings(max_examples=200, deadline=None)
@@ -105,6 +126,31 @@ def test_a_segment_ends_with_a_sentence_where_one_ends_soon_enough():
 def test_cuts_that_would_check_nothing_or_everything_are_refused(values):
     with pytest.raises(InputError):
         Segments(**values)
+
+
+def test_the_policy_says_what_looks_cost_and_how_long_answers_may_end():
+    upstream, table = (
+        Upstream("http://127.0.0.1:1/v1"),
+        StreamTable(segment_chars=100, segment_growth=2, on_stop="error"),
+    )
+    said = "\n".join(explain(Gateway(upstream=upstream, stream=table, server=Server(drain_s=7))))
+    assert "first after 100 characters, then each time there are 2 times as many" in said
+    assert f"at most {2 + int(math.log2(100))} times" in said
+    assert "a refusal, then an error frame" in said
+    assert "may go on for 7 s" in said
+    assert "Streams" not in "\n".join(explain(Gateway(stream=table))), "there is no proxy"
+
+
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        ("segment_chars", 0), ("segment_growth", 1.0), ("segment_growth", math.inf), ("segment_growth", math.nan),
+        ("on_stop", "silence"), ("first", 3),
+    ],
+)  # fmt: skip
+def test_settings_that_would_check_nothing_or_everything_are_refused(table, value):
+    with pytest.raises(InputError, match=f"stream.{table}: found"):
+        parse_gateway({"stream": {table: value}})
 
 
 def reference(raw: bytes) -> list[str]:

@@ -117,6 +117,14 @@ def test_a_status_is_passed_on_without_the_key():
     assert (str(error), error.outage) == ("bad [key] here", False)
 
 
+@pytest.mark.parametrize(
+    ("status", "passed"), [(404, 404), (418, 418), (500, 502), (501, 502), (503, 503), (504, 504), (529, 502)]
+)
+def test_no_failure_has_a_status_that_is_not_declared(status, passed):
+    error = failed(plain(b"{}", b"%d X" % status))
+    assert (error.status, error.outage) == (passed, status >= 500)
+
+
 def test_a_refused_key_tells_nothing_of_it():
     told = {"error": {"message": "Incorrect API key provided: sk-v*****ret", "type": "auth"}}
     error = failed(plain(json.dumps(told).encode(), b"401 Unauthorized"))

@@ -36,6 +36,12 @@ for room, names in {
     "score": ("score",),
     "inspect": ("inspect",),
     "serve": ("serve",),
+    "evasion": ("evasion",),
+    "tune": ("tune",),
+    "safe_scores": ("safe_scores",),
+    "recalibrate": ("recalibrate",),
+    "key": ("key",),
+    "audit": ("audit",),
     "listings": ("detectors", "suites"),
 }.items():
     for name in names:  # imported when it is called: a command starts with its own modules alone

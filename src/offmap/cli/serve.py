@@ -34,7 +34,8 @@ def serve(
     """Serve the gateway: monitors in front of traffic, by a policy. It is told in words first, and runs until SIGTERM.
 
     Without a configuration the monitor that the package brings looks at everything, on this machine only, and decisions
-    are kept in runs/gateway. With SIGTERM it takes nothing new, answers what is under way, and ends with 0.
+    are kept in runs/gateway. With SIGTERM it takes nothing new, lets answers that are under way end within [server]
+    drain_s, tells the others that they are not whole, and ends with 0.
 
     Parameters
     ----------
@@ -87,6 +88,9 @@ def _serve(gateway: Gateway) -> None:
             service = Service(gateway)
         except StoreError as error:
             raise InputError(f"store: {error}") from None
+        if service.live.now.told:  # what people promoted after the file was written
+            sys.stdout.write("\n".join((*service.live.now.told, f"Policy in force: {service.engine.policy}.")) + "\n")
+            sys.stdout.flush()
         _run(gateway, service, listener)
 
 
@@ -99,6 +103,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2048)
+        # asyncio sets it only on sockets made with an explicit protocol; without it each answer waits for an ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}") from None
     place = f"[{host}]" if family == socket.AF_INET6 else host
@@ -113,11 +119,15 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
     from offmap.gateway.app import create_app
 
     class Draining(uvicorn.Server):
-        """Nothing new from the very moment of the signal."""
+        """Nothing new from the very moment of the signal; it listens, and says so, until what has begun has ended."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             service.draining = True
             super().handle_exit(sig, frame)
+
+        async def main_loop(self) -> None:
+            await super().main_loop()
+            await service.exchanges.empty(gateway.server.drain_s, lambda: self.force_exit)
 
     app = create_app(gateway, service=service)
     longest = int(gateway.limits.deadline_ms / 1000) + 5

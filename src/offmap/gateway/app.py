@@ -5,6 +5,7 @@ Knows nothing of what the faces say.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,11 +19,13 @@ from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from offmap import __version__
+from offmap.gateway import pages
 from offmap.gateway.config import Gateway
-from offmap.gateway.security import OPEN, Gate, RateLimit, add_headers
+from offmap.gateway.drift import Report
+from offmap.gateway.security import OPEN, Gate, RateLimit, add_headers, roles
 from offmap.gateway.service import BusyError, Service
-from offmap.gateway.wire import litellm, moderation, native, nemo
-from offmap.gateway.wire.base import Refused, answer_error
+from offmap.gateway.wire import litellm, moderation, native, nemo, reviews
+from offmap.gateway.wire.base import ERRORS, Refused, answer_error
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -50,7 +53,7 @@ def create_app(gateway: Gateway, *, service: Service | None = None) -> Litestar:
 
     rate = RateLimit(gateway.limits.requests_per_minute)
     return Litestar(
-        route_handlers=[*_faces(running), *_own(running)],
+        route_handlers=[*_faces(running), pages.router(running, rate), *_own(running)],
         lifespan=[lifespan],
         middleware=[Gate(gateway.server, running.keys, rate, running.telemetry.refused)],
         before_send=[add_headers],
@@ -63,7 +66,7 @@ def create_app(gateway: Gateway, *, service: Service | None = None) -> Litestar:
 
 
 def _faces(service: Service) -> list[Router]:
-    faces = [face.router(service) for face in (native, moderation, litellm, nemo)]
+    faces = [face.router(service) for face in (native, reviews, moderation, litellm, nemo)]
     if service.gateway.upstream:
         from offmap.gateway.wire.chat import chat_router
 
@@ -72,7 +75,7 @@ def _faces(service: Service) -> list[Router]:
 
 
 def _own(service: Service) -> list[Any]:
-    """What is neither a face nor asks for a role."""
+    """What is no face."""
 
     @get("/healthz", opt=OPEN, summary="Alive")
     async def healthz() -> Health:
@@ -87,7 +90,11 @@ def _own(service: Service) -> list[Any]:
     async def metrics() -> bytes:
         return service.telemetry.text()
 
-    return [healthz, readyz, metrics]
+    @get("/v1/drift", guards=[roles("reviewer")], responses=ERRORS, summary="Whether traffic is what it was")
+    async def drift() -> Report:
+        return await asyncio.to_thread(service.drift.report)
+
+    return [healthz, readyz, metrics, drift]
 
 
 def _busy(service: Service) -> Any:

@@ -12,12 +12,7 @@ What the values mean is the business of ``policy``; no monitor is opened here.
 
 from __future__ import annotations
 
-import re
 import tomllib
-import types
-import typing
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,24 +21,26 @@ from msgspec import Meta
 
 from offmap.errors import InputError
 from offmap.gateway.decision import STAGES, Fallback, Stage
+from offmap.gateway.strict import Table as _Table
+from offmap.gateway.strict import build
 
 Tier = Literal["observe", "balanced", "strict"]
 Act = Literal["allow", "modify", "escalate", "block"]
-Band = tuple[Annotated[float, Meta(ge=0, le=1)], Annotated[float, Meta(ge=0, le=1)]]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+Band = Annotated[tuple[_Share, _Share], Meta(description="two p-values between 0 and 1: [stop, pass]")]
 """Two p-values: stopped at or below the first, passed above the second, and between them the next monitor is asked; the
 last monitor's go to a person."""
 Count = Annotated[int, Meta(ge=1)]
 Milliseconds = Annotated[float, Meta(gt=0)]
-_UNIONS = (typing.Union, types.UnionType)
 DEFAULT_REFUSAL = "This was stopped by a safety policy."
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the file."""
-
-
 class Server(_Table, frozen=True):
-    """Where the service listens, and what it takes in. ``keys``: a file of API keys, see ``keys.load_keys``."""
+    """Where the service listens, and what it takes in.
+
+    ``keys``: a file of API keys, see ``keys.load_keys``. ``drain_s``: how long answers of the chat proxy that are under
+    way may go on after SIGTERM.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8400
@@ -51,6 +48,7 @@ class Server(_Table, frozen=True):
     max_depth: Count = 32
     queue: Count = 256
     keys: str = ""
+    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 20
 
 
 class Upstream(_Table, frozen=True):
@@ -65,6 +63,21 @@ class Upstream(_Table, frozen=True):
     base_url: str
     api_key_env: str = ""
     timeout_s: Annotated[float, Meta(gt=0)] = 60
+
+
+class StreamTable(_Table, frozen=True):
+    """How the text of a streamed answer is held back until it was looked at; ``streaming.Segments``.
+
+    Attributes:
+        segment_chars: characters before the first look. Fewer leave sooner and cost more looks.
+        segment_growth: how many times as much text as at the last look there is at the next one.
+        on_stop: how an answer that is stopped ends: "error", a refusal, the finish reason "content_filter" and an error
+            frame, which clients raise; "refusal", the same without the frame, as OpenAI's own.
+    """
+
+    segment_chars: Annotated[int, Meta(ge=1, le=1 << 20)] = 240
+    segment_growth: Annotated[float, Meta(ge=1.1, le=16)] = 1.5
+    on_stop: Literal["refusal", "error"] = "error"
 
 
 class JudgeMonitor(_Table, frozen=True):
@@ -167,12 +180,34 @@ class Limits(_Table, frozen=True):
 
 
 class Audit(_Table, frozen=True):
-    """What the log keeps of the content, and what is done where a decision cannot be written."""
+    """What the log keeps of the content, for how long, and what is done where a decision cannot be written.
+
+    ``keep_days``: after so many days content and reviewers' notes are purged (``store.retention``); 0: never.
+    """
 
     capture: Literal["none", "hash", "redacted", "full"] = "none"
+    keep_days: Annotated[float, Meta(ge=0)] = 0
     on_error: Literal["block", "allow"] = "block"
     reason: str = ""
     timeout_ms: Milliseconds = 2000
+
+
+class Drift(_Table, frozen=True):
+    """Whether traffic still is what the monitors were calibrated on; ``gateway.drift``.
+
+    Attributes:
+        enabled: whether that is watched.
+        level: the probability of a false alarm about any one monitor of a stage, over the whole run.
+        window: decisions that are looked at together.
+        reference: the first decisions, which later ones are compared with where a bundle keeps nothing to compare with.
+        run: a name; under another name, which says that what was found is dealt with, everything starts anew.
+    """
+
+    enabled: bool = True
+    level: Annotated[float, Meta(gt=0, lt=1)] = 0.01
+    window: Annotated[int, Meta(ge=50, le=100_000)] = 500
+    reference: Annotated[int, Meta(ge=50, le=100_000)] = 1000
+    run: str = ""
 
 
 class Store(_Table, frozen=True):
@@ -182,11 +217,22 @@ class Store(_Table, frozen=True):
 
 
 class Review(_Table, frozen=True):
-    """What becomes of an escalation that nobody decides in time. ``reason``: why it may be "allow"."""
+    """What people look at, and what becomes of an escalation that nobody decides in time.
+
+    Attributes:
+        timeout_s, default: after how long it is decided, and how.
+        reason: why the default may be "allow".
+        sample: the share of all other decisions that people look at too; nothing waits for those.
+        seed: of that sample.
+        lease_s: how long an item is one reviewer's, unless renewed.
+    """
 
     timeout_s: float = 900
     default: Literal["block", "allow"] = "block"
     reason: str = ""
+    sample: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    seed: int = 0
+    lease_s: Annotated[float, Meta(ge=10, le=86_400)] = 300
 
 
 def _default_monitors() -> dict[str, MonitorTable]:
@@ -206,10 +252,12 @@ class Gateway(_Table, frozen=True):
     stages: dict[Stage, StageTable] = msgspec.field(default_factory=_default_stages)
     server: Server = Server()
     upstream: Upstream | None = None
+    stream: StreamTable = StreamTable()
     limits: Limits = Limits()
     audit: Audit = Audit()
     store: Store = Store()
     review: Review = Review()
+    drift: Drift = Drift()
 
 
 def default_gateway() -> Gateway:
@@ -254,7 +302,7 @@ def parse_gateway(tables: dict[str, Any], name: str = "gateway.toml") -> Gateway
         InputError: see ``read_gateway``.
     """
     try:
-        gateway: Gateway = _build(tables, Gateway, "")
+        gateway: Gateway = build(tables, Gateway)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return gateway
@@ -266,63 +314,3 @@ def _beside(directory: Path, table: MonitorTable) -> MonitorTable:
         table.judge, file=str(directory / table.judge.file), safe_scores=str(directory / table.judge.safe_scores)
     )
     return msgspec.structs.replace(table, bundle=bundle, judge=judge)
-
-
-def _build(value: Any, kind: Any, at: str) -> Any:
-    """``value`` as a ``kind``, level by level, so that an error names its place in the file's own words."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(value, dict):
-        kind = next((each for each in inner if _is_table(each)), kind) if origin in _UNIONS else kind
-        if _is_table(kind):
-            return _table(value, kind, at)
-        if origin is dict:
-            names = typing.get_args(inner[0]) or value
-            _require_known(value, names, at)
-            return {name: _build(each, inner[1], _dotted(at, name)) for name, each in value.items()}
-    if isinstance(value, list) and origin is tuple and inner[-1] is ...:
-        return tuple(_build(each, inner[0], f"{at}[{index}]") for index, each in enumerate(value))
-    return _leaf(value, kind, at)
-
-
-def _table(value: dict[str, Any], kind: Any, at: str) -> Any:
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    _require_known(value, fields, at)
-    missing = next((name for name, field in fields.items() if field.required and name not in value), None)
-    if missing:
-        raise InputError(f"{_dotted(at, missing)}: found none, wanted a value")
-    return kind(**{name: _build(each, fields[name].type, _dotted(at, name)) for name, each in value.items()})
-
-
-def _leaf(value: Any, kind: Any, at: str) -> Any:
-    try:
-        return msgspec.convert(value, kind, strict=True)
-    except msgspec.ValidationError as error:
-        wanted = re.sub(r"^Expected |, got .*| - at .*|`", "", str(error))
-    if typing.get_origin(kind) is Literal:
-        wanted = _suggested(str(value), typing.get_args(kind))
-    elif kind is Band or Band in typing.get_args(kind):
-        wanted = "two p-values between 0 and 1: [stop, pass]"
-    elif _is_table(kind) or typing.get_origin(kind) is dict:
-        wanted = "a table"
-    elif any(map(_is_table, typing.get_args(kind))):
-        wanted = "a name or a table" if str in typing.get_args(kind) else "a table"
-    raise InputError(f"{at}: found {value!r}, wanted {wanted}")
-
-
-def _require_known(value: dict[str, Any], names: Iterable[str], at: str) -> None:
-    for name in value:
-        if name not in names:
-            raise InputError(f"{_dotted(at, name)}: found an unknown name, wanted {_suggested(name, names)}")
-
-
-def _is_table(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _dotted(at: str, name: str) -> str:
-    return f"{at}.{name}" if at else name
-
-
-def _suggested(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"one of {', '.join(known)}" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -68,7 +68,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
         action: what is done to the traffic.
         would: what the policy would do if it were enforced; differs from ``action`` in shadow mode and on fail-open.
         status: how ``action`` came about.
-        rule: the policy's rule that decided, low in cardinality and free of user content: "response.unsafe".
+        rule: the policy's rule that decided, low in cardinality and free of user content: "response.unsafe";
+            "response.audit" where the decision could not be written.
         policy: name and hash of the policy: "default@3f2a...".
         conversation: the caller's conversation id, "" where there is none.
         caller: the name of the API key, never the key.
@@ -99,3 +100,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     messages: int = 0
     forgotten: int = 0
     seconds: float = 0.0
+
+    @property
+    def on_record(self) -> str:
+        """The id, "" where the decision could not be written; the rule of such a one ends in ".audit"."""
+        return "" if self.rule.endswith(".audit") else self.id

@@ -34,6 +34,7 @@ from offmap.gateway.policy import (
     require_consistent,
     rule,
     signals,
+    without_bands,
 )
 
 _log = logging.getLogger(__name__)
@@ -82,10 +83,12 @@ class _Request:
     """One call of ``decide``.
 
     ``content`` is the conversation together with what is remembered of it, ``forgotten`` what is not any more.
+    ``table`` and ``policy`` are those that it began with.
     """
 
     stage: Stage
     table: StageTable
+    policy: str
     content: Conversation
     conversation_id: str
     caller: str
@@ -137,6 +140,17 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self.drain()
 
+    def adopt(self, gateway: Gateway) -> None:
+        """Decide by other bands from the next decision on; those under way end by the bands that they began with.
+
+        Raises:
+            InputError: more than the bands of its stages differs, or it contradicts itself.
+        """
+        require_consistent(gateway)
+        if without_bands(gateway) != without_bands(self.gateway):
+            raise InputError("only bands of a running policy may change: found another difference")
+        self.gateway, self.policy = gateway, policy_id(gateway)
+
     def watches(self, stage: Stage) -> bool:
         """Whether the policy has that stage."""
         return stage in self.gateway.stages
@@ -177,7 +191,7 @@ class Engine:
         latest = started + self.gateway.limits.deadline_ms / 1000
         ends = latest if deadline is None else min(latest, deadline)
         table = self.gateway.stages[stage]
-        request = _Request(stage, table, conversation, conversation_id, caller, started, ends)
+        request = _Request(stage, table, self.policy, conversation, conversation_id, caller, started, ends)
         decision = await self._record(*await self._deliberate(request))
         if decision.status == "fail_open":
             _log.warning("fail-open: rule %s, decision %s", decision.rule, decision.id)
@@ -239,7 +253,7 @@ class Engine:
             would=ruling.would,
             status=ruling.status,
             rule=f"{request.stage}.{why or signal}",
-            policy=self.policy,
+            policy=request.policy,
             conversation=request.conversation_id,
             caller=request.caller,
             content_sha256=request.content_sha256,
@@ -308,7 +322,7 @@ class Engine:
             if audit.on_error == "allow" and decision.action in ("allow", "modify"):
                 return msgspec.structs.replace(decision, would="error", status="fail_open", rule=rule_name)
             if decision.action in ("block", "error"):
-                return decision
+                return msgspec.structs.replace(decision, rule=rule_name)
             # What is held and not written is never shown to anybody, so an escalation ends here too.
             text = self.gateway.stages[decision.stage].refusal
             return msgspec.structs.replace(

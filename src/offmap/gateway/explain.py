@@ -9,6 +9,7 @@ import msgspec
 from offmap.gateway.config import Actions, Gateway, StageTable
 from offmap.gateway.decision import Stage
 from offmap.gateway.policy import Bands, bands, enforces, false_positive_rate, heard, policy_id, reach, warnings
+from offmap.gateway.streaming import Segments
 
 _WHAT: dict[Stage, str] = {
     "input": "what is sent to the model",
@@ -39,7 +40,9 @@ def explain(gateway: Gateway) -> list[str]:
     if missing:
         said.append(f"Not looked at: {', '.join(missing)}.")
     said += _total(gateway)
+    said += _streams(gateway)
     said += _records(gateway)
+    said += _drift(gateway)
     said += [f"Warning: {each}." for each in warnings(gateway)]
     return said
 
@@ -127,6 +130,25 @@ def _total(gateway: Gateway) -> Iterator[str]:
         )
 
 
+def _streams(gateway: Gateway) -> Iterator[str]:
+    """What is done with the streams of the chat proxy, where there is one."""
+    if gateway.upstream is None:
+        return
+    table = gateway.stream
+    cut = Segments(table.segment_chars, table.segment_growth)
+    if "response" in gateway.stages:
+        yield (
+            f"Streams: text is held back until it was looked at, first after {cut.first} characters, then each time "
+            f"there are {cut.growth:g} times as many; a reply of 10,000 is looked at at most "
+            f"{cut.most_checks(10_000)} times. Each look reads the request and all of the reply so far; the response "
+            "stage's rate is of one look."
+        )
+    ends = "a refusal" if table.on_stop == "refusal" else "a refusal, then an error frame"
+    yield f"Streams: tool calls leave when they are whole and were looked at. One that is stopped ends with {ends}."
+    late = "what is not whole by then ends as an error"
+    yield f"On SIGTERM answers under way may go on for {gateway.server.drain_s:g} s; {late}."
+
+
 def _records(gateway: Gateway) -> Iterator[str]:
     kept = {
         "none": "nothing of the content is kept",
@@ -135,15 +157,46 @@ def _records(gateway: Gateway) -> Iterator[str]:
         "full": "the content is kept in full",
     }
     yield f"Every decision is recorded before it is answered; {kept[gateway.audit.capture]}."
+    if gateway.audit.keep_days:
+        yield f"What is kept of content, and reviewers' notes, are purged after {gateway.audit.keep_days:g} days."
+    elif gateway.audit.capture != "none":
+        yield "It is kept for good, since there is no keep_days."
     if gateway.audit.on_error == "allow":
         yield f"If it cannot be recorded, the decision STANDS UNRECORDED, because: {gateway.audit.reason}."
     else:
         yield "If it cannot be recorded, the traffic is stopped, in shadow mode too."
-    if any(_holds(table.actions) or table.on_error == "escalate" for table in gateway.stages.values()):
-        review = gateway.review
+    yield from _reviews(gateway)
+
+
+def _reviews(gateway: Gateway) -> Iterator[str]:
+    review = gateway.review
+    held = any(_holds(table.actions) or table.on_error == "escalate" for table in gateway.stages.values())
+    if held:
         late = "goes on" if review.default == "allow" else "is stopped"
         because = f", because: {review.reason}" if review.default == "allow" else ""
         yield f"What is held and decided by nobody within {review.timeout_s:g} s {late}{because}."
+    if review.sample:
+        yield f"Of all that is not held, people look at {_percent(review.sample)}, drawn by chance."
+    if (held or review.sample) and gateway.audit.capture in ("none", "hash"):
+        yield "Who reviews sees what the monitors found and no text, since none is kept."
+
+
+def _drift(gateway: Gateway) -> Iterator[str]:
+    drift = gateway.drift
+    if not drift.enabled:
+        yield "Drift is not watched: nobody is told when the nominal rates no longer hold."
+        return
+    watched = sum(len(table.steps) for table in gateway.stages.values())
+    yield (
+        "Drift is watched, at the first look at each conversation: p-values against the rows that a monitor was "
+        f"calibrated on, and length, unscored and failed shares against the first {drift.reference:,} decisions. An "
+        f"alarm says that the nominal rates no longer hold; over the whole run it is false with probability at most "
+        f"{_percent(drift.level)} for one monitor at one stage, of which there {_are(watched)}."
+    )
+
+
+def _are(count: int) -> str:
+    return "is 1" if count == 1 else f"are {count}"
 
 
 def _holds(actions: Actions) -> bool:

@@ -19,6 +19,8 @@ from offmap.gateway.config import Limits
 
 Key = tuple[str, str]
 """The caller and the conversation's id."""
+MOST_BYTES = 1 << 27
+"""What is remembered of all conversations together, as bytes of their JSON: each may be small and all of them many."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Remembered:
         messages: all that is remembered and all that is new, oldest first.
         forgotten: messages that were let go before.
         seen: when, on the memory's clock.
+        size: bytes of its JSON, where it is kept.
     """
 
     messages: tuple[Message, ...]
     forgotten: int = 0
     seen: float = 0.0
+    size: int = 0
 
 
 class Memory:
@@ -42,11 +46,15 @@ class Memory:
     Args:
         limits: ``turns`` and ``conversation_bytes`` of each, ``conversations`` in all, ``expiry_s`` after the last.
         clock: seconds, never going back.
+        most_bytes: of all of them together.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits, self._clock = limits, clock
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float] = time.monotonic, *, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self._limits, self._clock, self._most_bytes = limits, clock, most_bytes
         self._known: OrderedDict[Key, Remembered] = OrderedDict()
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -62,30 +70,34 @@ class Memory:
         self._expire(now)
         known = self._known.pop(key, Remembered(()))
         merged = _joined(known.messages, tuple(messages))
-        kept = self._within_limits(merged)
+        kept, size = self._within_limits(merged)
         forgotten = known.forgotten + len(merged) - len(kept)
-        self._known[key] = Remembered(kept, forgotten, now)
-        while len(self._known) > self._limits.conversations:
-            self._known.popitem(last=False)
+        self._known[key] = Remembered(kept, forgotten, now, size)
+        self._bytes += size - known.size
+        while len(self._known) > self._limits.conversations or self._bytes > self._most_bytes:
+            self._forget_oldest()
         return Remembered(merged, known.forgotten, now)
 
     def _expire(self, now: float) -> None:
         # In the order in which they were last seen, so the first that is young enough ends it.
         while self._known:
-            key, oldest = next(iter(self._known.items()))
-            if now - oldest.seen <= self._limits.expiry_s:
+            if now - next(iter(self._known.values())).seen <= self._limits.expiry_s:
                 return
-            del self._known[key]
+            self._forget_oldest()
 
-    def _within_limits(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        """The most recent messages that are few and small enough."""
-        left, first = self._limits.conversation_bytes, len(messages)
+    def _forget_oldest(self) -> None:
+        _, oldest = self._known.popitem(last=False)
+        self._bytes -= oldest.size
+
+    def _within_limits(self, messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], int]:
+        """The most recent messages that are few and small enough, and their bytes."""
+        size, first = 0, len(messages)
         for message in reversed(messages[-self._limits.turns :]):
-            left -= len(msgspec.json.encode(message))
-            if left < 0:
+            length = len(msgspec.json.encode(message))
+            if size + length > self._limits.conversation_bytes:
                 break
-            first -= 1
-        return messages[first:]
+            size, first = size + length, first - 1
+        return messages[first:], size
 
 
 def _joined(known: tuple[Message, ...], new: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -159,10 +159,23 @@ def promoted(percent: float, key: str) -> bool:
 
 def policy_id(gateway: Gateway) -> str:
     """Name and hash of the policy: of all that can change a decision, and not of where the service listens."""
-    limits = msgspec.structs.replace(gateway.limits, requests_per_minute=0)  # who may ask how often decides nothing
-    parts = (gateway.monitors, gateway.stages, limits, gateway.audit, gateway.review)
+    # Who may ask how often decides nothing, and neither does what people look at beside escalations, or what is purged.
+    limits = msgspec.structs.replace(gateway.limits, requests_per_minute=0)
+    review = msgspec.structs.replace(gateway.review, sample=0.0, seed=0, lease_s=300)
+    audit = msgspec.structs.replace(gateway.audit, keep_days=0)
+    parts = (gateway.monitors, gateway.stages, limits, audit, review, gateway.stream)
     digest = hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
     return f"{gateway.name}@{digest[:16]}"
+
+
+def without_bands(gateway: Gateway) -> Gateway:
+    """The same with no bands of its own at any step."""
+    replace = msgspec.structs.replace
+    bare = {
+        stage: replace(table, cascade=tuple(replace(step, unsafe=None, unknown=None) for step in table.steps))
+        for stage, table in gateway.stages.items()
+    }
+    return replace(gateway, stages=bare)
 
 
 def require_consistent(gateway: Gateway, name: str = "gateway.toml") -> None:

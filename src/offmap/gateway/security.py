@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from litestar.connection import ASGIConnection
@@ -25,6 +25,11 @@ from offmap.gateway.wire.base import Refused
 
 OPEN = {"open": True}
 """The ``opt`` of a route that asks for no key."""
+PAGE = {"open": True, "page": True}
+"""The ``opt`` of a page: it asks for a session itself, and takes forms in place of JSON (``pages.desk``)."""
+MAX_FORM_BYTES = 1 << 16
+MAX_FORMS = 32
+"""Forms read at once. Who sends one may be nobody we know, so they wait for each other alone and not among callers."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -35,6 +40,7 @@ HEADERS = {
 }
 BODY_SECONDS = 30.0
 """How long a body may take to arrive."""
+_FORM = "application/x-www-form-urlencoded"
 # One that is not closed goes to the end: else every quotation mark would be tried anew, in quadratic time.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -81,7 +87,7 @@ class RateLimit:
 
 
 class Gate(ASGIMiddleware):
-    """Limits and API keys for every route that is not ``OPEN``.
+    """Limits for every route, and API keys for every one that is neither ``OPEN`` nor a ``PAGE``.
 
     Args:
         server: the limits.
@@ -94,7 +100,7 @@ class Gate(ASGIMiddleware):
 
     def __init__(self, server: Server, keys: Keys, rate: RateLimit, refused: Callable[[int], None]) -> None:
         self._server, self._keys, self._rate, self._refused = server, keys, rate, refused
-        self._reading = 0
+        self._reading = {"application/json": 0, _FORM: 0}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Let it through, or raise."""
@@ -117,32 +123,43 @@ class Gate(ASGIMiddleware):
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):  # type: ignore[typeddict-item]
             return receive
         # Another type would let a page of any site post here unasked, since a browser sends it without a preflight.
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refused(415)
-        body = await self._body(headers, receive)
-        require_depth(body, self._server.max_depth)
+        # What a browser does send so, a form, goes to our pages alone, which ask where it comes from.
+        wanted = _FORM if scope["route_handler"].opt.get("page") else "application/json"
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != wanted:
+            raise Refused(415, f"wanted content of type {wanted}")
+        body = await self._body(headers, receive, wanted)
+        if wanted != _FORM:
+            require_text(body)
+            require_depth(body, self._server.max_depth)
         return _replayed(body, receive)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, headers: Headers, receive: Receive, kind: str) -> bytes:
+        most, at_once = self._server.max_body_bytes, self._server.queue
+        if kind == _FORM:
+            most, at_once = min(most, MAX_FORM_BYTES), MAX_FORMS
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Who stands in front may read the other one, and take the rest for a request of somebody else's.
+            raise Refused(400, "wanted a length or chunks, not both", close=True)
         announced = headers.get("content-length", "0")
-        if not announced.isdecimal() or int(announced[:20]) > self._server.max_body_bytes:
+        if not announced.isdecimal() or int(announced[:20]) > most:
             raise Refused(413)
-        if self._reading >= self._server.queue:
+        if self._reading[kind] >= at_once:
             raise Refused(503, "too many requests are being read", retry_after=1)
-        self._reading += 1
+        self._reading[kind] += 1
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await _read(receive, self._server.max_body_bytes)
+                return await _read(receive, most)
         except TimeoutError:
             raise Refused(408) from None
         finally:
-            self._reading -= 1
+            self._reading[kind] -= 1
 
 
-def roles(*wanted: Role) -> Callable[[ASGIConnection, BaseRouteHandler], None]:  # type: ignore[type-arg]
+def roles(*wanted: Role) -> Callable[[ASGIConnection, BaseRouteHandler], Awaitable[None]]:  # type: ignore[type-arg]
     """A guard: one of these roles, or an admin."""
 
-    def guard(connection: ASGIConnection, _: BaseRouteHandler) -> None:  # type: ignore[type-arg]
+    # Asynchronous, since Litestar would run it in a thread for each request.
+    async def guard(connection: ASGIConnection, _: BaseRouteHandler) -> None:  # type: ignore[type-arg]
         if not connection.user.may(*wanted, "admin"):
             raise Refused(403)
 
@@ -155,6 +172,18 @@ async def add_headers(message: Message, _: Scope) -> None:
         headers = MutableScopeHeaders.from_message(message)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
+
+
+def require_text(body: bytes) -> None:
+    """Refuse what is no UTF-8.
+
+    Raises:
+        Refused: it is not.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise Refused(400, "the body is no UTF-8") from None
 
 
 def require_depth(body: bytes, most: int) -> None:

@@ -16,12 +16,17 @@ from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.gateway.config import Gateway
 from offmap.gateway.decision import Decision, Stage
+from offmap.gateway.draining import Exchange, Exchanges
+from offmap.gateway.drift import Watch, setups
 from offmap.gateway.engine import Asked, Engine
 from offmap.gateway.keys import Keys, load_keys, require_closed
+from offmap.gateway.live import Effective, Live
 from offmap.gateway.opening import open_monitors
 from offmap.gateway.policy import ERRORS
 from offmap.gateway.store import AuditLog, ReviewRules, Store, StoreError, open_store
+from offmap.gateway.store.state import probe
 from offmap.gateway.telemetry import Telemetry
+from offmap.gateway.upkeep import Upkeep
 
 _PROBE = Conversation("probe", (Message("user", "hello"), Message("assistant", "Hello. How can I help?")))
 _FRESH = 1.0
@@ -58,6 +63,9 @@ class Service:
     Attributes:
         draining: nothing new is taken in.
         pending: decisions under way.
+        exchanges: answers under way that take more than one decision.
+        drift: whether traffic still is what the monitors were calibrated on; ``drift.report()`` says how it stands.
+        live: which bands are in force; ``engine.gateway`` is the configuration with these.
         closers: what else is to be closed, after the last answer.
 
     Raises:
@@ -74,51 +82,91 @@ class Service:
         running = open_monitors(gateway) if monitors is None else monitors
         self.telemetry = Telemetry(gateway)
         self.store: Store = open_store(gateway.store.url)
-        rules = ReviewRules(due_in=gateway.review.timeout_s, default=gateway.review.default)
+        review = gateway.review
+        rules = ReviewRules(review.timeout_s, review.default, review.sample, review.seed)
         self.log = AuditLog(self.store, gateway.audit.capture, rules)
-        self.engine = Engine(gateway, running, self.log)
+        self.drift = Watch(gateway.drift, setups(gateway, running), conversations=gateway.limits.conversations)
+        self.upkeep = Upkeep(self.store, gateway, self.drift, self.telemetry)
+        self.live = Live(self.store, gateway, running)
+        self.engine = Engine(self.live.now.gateway, running, self.log)
         self.draining = False
         self.pending = 0
+        self.exchanges = Exchanges()
         self.closers: list[Callable[[], Awaitable[object]]] = []
         self._silent = {name for name in running if not gateway.monitors[name].judge}
         self._unrecorded_at = -float("inf")
         self._readiness: tuple[float, tuple[str, ...]] | None = None
         self._checking = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
 
     async def start(self) -> None:
         """Ask every monitor once, judges excepted: an answer may cost money. Who does not answer is not ready."""
+        self._following = asyncio.create_task(self.live.follow(self._adopt, self._ended))
+        self.upkeep.start()
         await self._probe()
+
+    async def promote(self, proposal: int, by: str) -> None:
+        """Put proposed thresholds in force, here at once; see ``Live.promote``.
+
+        Raises:
+            InputError, StoreError: see there.
+        """
+        await asyncio.to_thread(self.live.promote, proposal, by)
+        self._adopt(await asyncio.to_thread(self.live.read))
 
     async def drain(self, timeout: float = 10.0) -> bool:
         """Take nothing new, answer what is under way, close; whether all was answered within ``timeout`` seconds."""
         self.draining = True
+        self._ended.set()
         answered = await self.engine.drain(timeout)
+        if self._following is not None:
+            await asyncio.wait({self._following}, timeout=timeout)
         for close in self.closers:
             await close()
+        await self.upkeep.stop()
         await asyncio.to_thread(self.log.close)
         self.store.close()
         return answered
 
+    @contextmanager
+    def exchange(self) -> Iterator[Exchange]:
+        """An answer that takes more than one decision: once begun, it may finish while the service drains.
+
+        Raises:
+            BusyError: draining.
+        """
+        if self.draining:
+            raise BusyError("draining", 5.0)
+        with self.exchanges.begin() as begun:
+            yield begun
+
     async def decide(
-        self, stage: Stage, conversation: Conversation, *, conversation_id: str = "", caller: str = ""
+        self,
+        stage: Stage,
+        conversation: Conversation,
+        *,
+        conversation_id: str = "",
+        caller: str = "",
+        begun: bool = False,
     ) -> Decision:
-        """See ``Engine.decide``.
+        """See ``Engine.decide``; ``begun``: for an exchange that is under way, so draining does not refuse it.
 
         Raises:
             BusyError: no room, or draining.
             InputError: the policy has no such stage.
         """
-        (decision,) = await self.decide_all([Ask(stage, conversation, conversation_id)], caller=caller)
+        (decision,) = await self.decide_all([Ask(stage, conversation, conversation_id)], caller=caller, begun=begun)
         return decision
 
-    async def decide_all(self, asks: Sequence[Ask], *, caller: str = "") -> list[Decision]:
+    async def decide_all(self, asks: Sequence[Ask], *, caller: str = "", begun: bool = False) -> list[Decision]:
         """Several decisions at once, all or none of them.
 
         Raises:
             BusyError, InputError: see ``decide``.
         """
         self.require_stages(*(ask.stage for ask in asks))
-        with self._room_for(len(asks)):
+        with self._room_for(len(asks), begun=begun):
             return list(await asyncio.gather(*(self._decide(ask, caller) for ask in asks)))
 
     def require_stages(self, *stages: Stage) -> None:
@@ -141,19 +189,24 @@ class Service:
                 self._readiness = (now, await self._check(now))
             return self._readiness[1]
 
+    def _adopt(self, found: Effective) -> None:
+        if self.live.take(found):
+            self.engine.adopt(found.gateway)
+
     async def _decide(self, ask: Ask, caller: str) -> Decision:
         with self.telemetry.deciding(ask.stage) as told:
             decision = await self.engine.decide(
                 ask.stage, ask.conversation, conversation_id=ask.conversation_id, caller=caller
             )
             told(decision)
+        self.drift.saw(decision, ask.conversation)
         if decision.rule.endswith(".audit"):
             self._unrecorded_at = time.monotonic()
         return decision
 
     @contextmanager
-    def _room_for(self, count: int) -> Iterator[None]:
-        if self.draining:
+    def _room_for(self, count: int, *, begun: bool) -> Iterator[None]:
+        if self.draining and not begun:
             raise BusyError("draining", 5.0)
         if self.pending + count > self.gateway.server.queue:
             raise BusyError("queue_full")
@@ -179,11 +232,7 @@ class Service:
     async def _writable(self) -> bool:
         try:
             async with asyncio.timeout(self.gateway.audit.timeout_ms / 1000):
-                await asyncio.to_thread(self._take_lock)
+                await asyncio.to_thread(probe, self.store)
         except (TimeoutError, StoreError):
             return False
         return True
-
-    def _take_lock(self) -> None:
-        with self.store.write():
-            pass

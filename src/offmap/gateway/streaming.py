@@ -42,6 +42,11 @@ class Segments:
         """The most characters that the checks of a text of ``total`` characters read together."""
         return (1 + self.growth / (self.growth - 1)) * total
 
+    def most_checks(self, total: int) -> int:
+        """The most checks that a text of ``total`` characters gets, the one of the whole included."""
+        grown = math.log(total / self.first) / math.log(self.growth) if total > self.first else 0.0
+        return math.floor(2 + grown)
+
 
 class HoldBack:
     """A text that grows at its end and leaves from its beginning.

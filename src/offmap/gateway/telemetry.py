@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from offmap.gateway.config import Gateway
 from offmap.gateway.decision import Decision, Finding, Stage
+from offmap.gateway.drift import Report
 from offmap.gateway.policy import ERRORS
 
 
@@ -39,7 +40,11 @@ class Names:
     DECISIONS = "offmap_guardrail_decisions_total"
     REFUSED = "offmap_gateway_refused_total"
     PENDING = "offmap_gateway_pending"
+    DRIFT_ALARM = "offmap_drift_alarm"
+    DRIFT_CAPITAL = "offmap_drift_capital"
+    DRIFT_RATE = "offmap_drift_rate"
     LABELS = ("guardrail", "kind", "phase", "result", "error_type")
+    DRIFT_LABELS = ("stage", "monitor", "kind")
 
 
 BUCKETS = tuple(0.01 * 2**n for n in range(14))
@@ -75,6 +80,20 @@ class Telemetry:
         )
         self._refused = Counter(Names.REFUSED, "Turned away undecided", ("status",), registry=self.registry)
         self._pending = Gauge(Names.PENDING, "Decisions under way", registry=self.registry)
+        labels = Names.DRIFT_LABELS
+        self._drift_alarm = Gauge(Names.DRIFT_ALARM, "1 where drift was found", labels, registry=self.registry)
+        self._drift_capital = Gauge(Names.DRIFT_CAPITAL, "Of the martingale, from 1", labels, registry=self.registry)
+        self._drift_rate = Gauge(Names.DRIFT_RATE, "Share beyond the cut, last window", labels, registry=self.registry)
+
+    def drift(self, report: Report) -> None:
+        """How the drift watch stands; what is not known yet is not there."""
+        for each in report.watched:
+            labels = each.stage, each.monitor, each.kind
+            self._drift_alarm.labels(*labels).set(each.alarm is not None)
+            if each.capital is not None:
+                self._drift_capital.labels(*labels).set(each.capital)
+            if each.rate is not None:
+                self._drift_rate.labels(*labels).set(each.rate)
 
     def refused(self, status: int) -> None:
         """A request that was turned away with this HTTP status."""

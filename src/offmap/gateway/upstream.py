@@ -29,7 +29,7 @@ class UpstreamError(Exception):
     """It gave no answer that can be passed on.
 
     Attributes:
-        status: what the caller gets: 502, 504, or the upstream's own.
+        status: what the caller gets: the upstream's own below 500, else 502, 503 or 504.
         kind: for programs, as OpenAI's ``type``.
         code: of the upstream, "" where it told none.
         headers: of its answer, those that are passed on.
@@ -180,7 +180,8 @@ class Upstream:
         except (UpstreamError, TimeoutError):
             pass  # the status says enough
         message = _GENERIC.get(status) or self._without_key(told.get("message")) or "the upstream refused the request"
-        error = UpstreamError(status, self._without_key(told.get("type")) or "upstream_error", message)
+        passed = status if status < 500 or status in (503, 504) else 502  # no 5xx that the description does not declare
+        error = UpstreamError(passed, self._without_key(told.get("type")) or "upstream_error", message)
         error.code, error.outage = self._without_key(told.get("code")), status >= 500
         error.headers = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
         return error

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from offmap.conversation import Conversation, Message, ToolCall
+from offmap.errors import InputError
 from offmap.evidence import Span
 from offmap.gateway.decision import Finding
 from offmap.gateway.store import CAPTURES, AuditLog, find
-from offmap.gateway.store.capture import canonical, captured
+from offmap.gateway.store.capture import canonical, captured, kept, restored
 
 SECRET, CARD, PLAIN = "alice@example.com", "4111 1111 1111 1111", "the boat leaves at noon"
 CALL = ToolCall("send", json.dumps({"to": SECRET, "password": "hunter2", "n": 5}))
@@ -52,27 +53,47 @@ def test_the_file_holds_what_the_mode_allows(sqlite, sqlite_url, tmp_path, decis
     )
     assert [span.start for span in entry.decision.findings[0].spans] == [0, 30, 0]
     assert entry.capture == capture
+    assert entry.decision.content_sha256 == (decision.content_sha256 if capture in ("hash", "full") else "")
 
 
 def test_full_content_comes_back_as_it_was(decision):
-    _, content = captured(decision, CONVERSATION, "full")
-    assert msgspec.json.decode(content, type=Conversation) == CONVERSATION
+    record, content = captured(decision, CONVERSATION, "full")
+    assert msgspec.json.decode(kept(content).content, type=Conversation) == CONVERSATION
+    assert restored(record, content) == decision
+    assert restored(record, None).findings[0].spans[0].text == ""
 
 
 def test_redacted_content_keeps_its_shape(decision):
     _, content = captured(decision, CONVERSATION, "redacted")
-    kept = msgspec.json.decode(content, type=Conversation)
-    assert kept.messages[0].content == f"{PLAIN}, write [email]"
-    assert kept.messages[1].content == "[card]"
-    assert json.loads(kept.messages[1].tool_calls[0].arguments) == {"to": "[email]", "password": "[secret]", "n": 5}
+    shown = msgspec.json.decode(kept(content).content, type=Conversation)
+    assert shown.messages[0].content == f"{PLAIN}, write [email]"
+    assert shown.messages[1].content == "[card]"
+    assert json.loads(shown.messages[1].tool_calls[0].arguments) == {"to": "[email]", "password": "[secret]", "n": 5}
 
 
 def test_a_hash_is_made_where_the_decision_has_none(make):
     digest = hashlib.sha256(b'{"a":"x","b":1}').hexdigest()
-    assert captured(make(1), {"b": 1, "a": "x"}, "hash")[0].content_sha256 == digest
+    assert kept(captured(make(1), {"b": 1, "a": "x"}, "hash")[1]).sha256 == digest
     for capture in CAPTURES:
         stored, content = captured(make(1), None, capture)
         assert (stored.content_sha256, content) == ("", None)
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_the_record_holds_no_content_at_all(sqlite, decision, capture):
+    """What stays when content is purged: neither its words nor a hash that they could be found from by trial."""
+    with AuditLog(sqlite, capture) as log:
+        log.submit(decision, CONVERSATION).result()
+    entry = find(sqlite, decision.id)
+    for told in (SECRET, SECRET[:11], CARD[:9], "the boat", decision.content_sha256):
+        assert told not in entry.record
+    assert (entry.salt is None) == (entry.commitment is None) == (capture == "none")
+
+
+@pytest.mark.parametrize("content", ["5", "{", '{"spans":[1]}'])
+def test_content_that_is_not_ours_is_an_error(content):
+    with pytest.raises(InputError, match="content of an audit row"):
+        kept(content)
 
 
 def test_half_a_surrogate_pair_is_written_out(sqlite, make):

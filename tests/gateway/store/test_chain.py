@@ -23,16 +23,22 @@ from offmap.gateway.store import (
     verify,
     verify_export,
 )
-from offmap.gateway.store.chain import GENESIS, Row, append, row_hash
+from offmap.gateway.store.chain import GENESIS, Row, _entry, append, row_hash
 from offmap.gateway.store.export import manifest_path
 from offmap.gateway.store.tables import AUDIT, HEAD
 
 
 def hash_by_hand(prev_hash, row):
     """By the words of the manifest, with the standard library only."""
-    told = {name: row[name] for name in ("capture", "content", "decision_id", "kind", "record", "seq")}
+    told = {name: row[name] for name in ("at", "capture", "commitment", "decision_id", "kind", "record", "seq")}
     text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256((prev_hash + text).encode()).hexdigest()
+
+
+def commitment_by_hand(row):
+    if row["content"] is None:
+        return row["commitment"]  # none was kept, or it was purged
+    return hashlib.sha256(bytes.fromhex(row["salt"]) + row["content"].encode()).hexdigest()
 
 
 @pytest.fixture
@@ -46,11 +52,13 @@ def filled(store, make):
 text = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@given(st.integers(1, 2**60), text, text, st.none() | text)
+@given(st.integers(1, 2**60), st.integers(0, 2**60), text, text, st.none() | text)
 @settings(deadline=None)
-def test_a_hash_is_what_the_standard_library_computes(seq, decision_id, record, content):
-    row = Row("decision", decision_id, record, "full", content)
-    assert row_hash(GENESIS, seq, row) == hash_by_hand(GENESIS, {"seq": seq} | msgspec.structs.asdict(row))
+def test_a_hash_is_what_the_standard_library_computes(seq, at, decision_id, record, content):
+    row = _entry(Checkpoint(seq - 1, GENESIS), at, Row("decision", decision_id, record, "full", content))
+    told = msgspec.structs.asdict(row)
+    assert (row.hash, row.commitment) == (hash_by_hand(GENESIS, told), commitment_by_hand(told))
+    assert row_hash(msgspec.structs.replace(row, content=None, salt=None)) == row.hash
 
 
 def test_rows_are_linked_and_come_back(filled, make):
@@ -59,7 +67,9 @@ def test_rows_are_linked_and_come_back(filled, make):
         assert [row.seq for row in entries(connection, after=3, limit=2)] == [4, 5]
     assert [row.prev_hash for row in rows] == [GENESIS, *[row.hash for row in rows[:-1]]]
     assert [row.decision for row in rows] == [make(number) for number in range(1, 9)]
-    assert rows[2].content == '{"text":"né 3\\u0000"}'
+    assert rows[2].content == '{"content":{"text":"né 3\\u0000"}}'
+    assert len({row.salt for row in rows}) == 8
+    assert all(len(bytes.fromhex(row.salt)) == 32 for row in rows)
     assert find(filled, "id-000003") == rows[2]
     assert find(filled, "id-none") is None
     assert verify(filled) == Verified(8, None, "", Checkpoint(8, rows[-1].hash))
@@ -71,11 +81,21 @@ def test_an_empty_chain_holds(store):
 
 
 INSERT = (
-    "INSERT INTO audit SELECT {}, prev_hash, hash, 'review', 'x', record, capture, content FROM audit WHERE seq = 8"
+    "INSERT INTO audit SELECT {}, at, prev_hash, hash, 'review', 'x', record, capture, commitment, salt, content "
+    "FROM audit WHERE seq = 8"
 )
 TAMPERING = {
     "change": ("UPDATE audit SET record = replace(record, 'block', 'allow') WHERE seq = 4", 4, "hash"),
-    "content": ("UPDATE audit SET content = NULL WHERE seq = 4", 4, "hash"),
+    "content": ("UPDATE audit SET content = '{}' WHERE seq = 4", 4, "commitment"),
+    "content gone": ("UPDATE audit SET content = NULL WHERE seq = 4", 4, "without salt"),
+    "salt": ("UPDATE audit SET salt = 'aaaa' WHERE seq = 4", 4, "commitment"),
+    "no salt": ("UPDATE audit SET salt = 'z' WHERE seq = 4", 4, "commitment"),
+    "salt gone": ("UPDATE audit SET salt = NULL WHERE seq = 4", 4, "without salt"),
+    "commitment": ("UPDATE audit SET commitment = 'aaaa' WHERE seq = 4", 4, "hash"),
+    "commitment gone": ("UPDATE audit SET commitment = NULL WHERE seq = 4", 4, "hash"),
+    "all of it": ("UPDATE audit SET content = NULL, salt = NULL, commitment = NULL WHERE seq = 4", 4, "hash"),
+    "purged without a purge": ("UPDATE audit SET content = NULL, salt = NULL WHERE seq = 4", 9, "newer than any purge"),
+    "time": ("UPDATE audit SET at = at - 1 WHERE seq = 4", 4, "hash"),
     "capture": ("UPDATE audit SET capture = 'none' WHERE seq = 4", 4, "hash"),
     "kind": ("UPDATE audit SET kind = 'review' WHERE seq = 4", 4, "hash"),
     "id": ("UPDATE audit SET decision_id = 'x' WHERE seq = 4", 4, "hash"),
@@ -184,6 +204,7 @@ def test_an_export_can_be_checked_by_hand(filled, tmp_path):
         assert row["seq"] == number
         assert row["prev_hash"] == prev_hash
         assert row["hash"] == (prev_hash := hash_by_hand(prev_hash, row))
+        assert row["commitment"] == commitment_by_hand(row)
         assert msgspec.json.decode(row["record"], type=Decision).id == row["decision_id"]
     assert told["last"] == {"seq": 8, "hash": prev_hash}
     assert (told["rows"], told["exported_at"]) == (8, 5.0)
@@ -206,7 +227,7 @@ def test_an_export_that_was_changed_is_found(filled, tmp_path):
     path.write_text("".join(lines))
     assert verify_export(path).n == 8
     manifest_path(path).unlink()
-    with pytest.raises(InputError, match="manifest cannot be read"):
+    with pytest.raises(InputError, match=r"manifest\.json: cannot be read"):
         verify_export(path)
 
 

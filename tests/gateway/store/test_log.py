@@ -113,7 +113,7 @@ def test_a_head_that_another_holds_is_an_error(postgres, make, monkeypatch):
         assert verify(store).n == 1
 
 
-@pytest.mark.parametrize("more", [0, 20_000, 70_000])
+@pytest.mark.parametrize("more", [0, 40_000, 90_000])
 def test_a_full_disk_is_an_error_and_then_works_again(sqlite_url, nursery, more):
     kept, exits = nursery.run(["write_until_full", sqlite_url, more])
     assert exits == [0]

@@ -73,7 +73,7 @@ def test_migrated_schema_is_that_of_the_tables(url, request, tmp_path):
     made.dispose()
     with contextlib.closing(open_store(url)) as store, store.read() as connection:
         assert shape(connection) == wanted
-        assert len(wanted) == 3
+        assert set(wanted) == set(METADATA.tables)
 
 
 def test_opening_again_changes_nothing(url, make):
@@ -92,6 +92,46 @@ def test_a_newer_schema_is_refused(url):
     engine.dispose()
     with pytest.raises(InputError, match=f"schema '9999', of a newer offmap; this one knows up to '{REVISIONS[-1]}'"):
         open_store(url)
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_a_schema_from_before_content_could_be_purged_is_refused(url, revision):
+    open_store(url).close()
+    engine = bare(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :old"), {"old": revision})
+    engine.dispose()
+    for make in (True, False):
+        with pytest.raises(InputError, match=r"hashes of the content itself.* wanted an empty data base"):
+            open_store(url, make=make)
+
+
+def test_nothing_is_made_where_nothing_is_to_be_made(url, tmp_path):
+    """Neither a file, nor tables, nor newer tables."""
+    wanted = "no data base can be read there" if url.startswith("sqlite") else "found no audit chain"
+    with pytest.raises(InputError, match=wanted):
+        open_store(url, make=False)
+    assert not url.startswith("sqlite") or not list(tmp_path.iterdir())
+    engine = bare(url)
+    with engine.begin() as connection:
+        schema.upgrade(connection, REVISIONS[0])
+    with pytest.raises(InputError, match="found the schema of another offmap; wanted the newest"):
+        open_store(url, make=False)
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == REVISIONS[0]
+    engine.dispose()
+    open_store(url).close()
+    with contextlib.closing(open_store(url, make=False)) as store:
+        assert verify(store).n == 0
+
+
+def test_an_empty_file_is_no_data_base(tmp_path):
+    path = tmp_path / "store.db"
+    path.touch()
+    for url in (f"sqlite:///{path}", f"sqlite:///file:{path}?mode=rwc&uri=true"):
+        with pytest.raises(InputError, match="found an empty file"):
+            open_store(url, make=False)
+    assert path.read_bytes() == b""
 
 
 def test_another_programs_data_base_is_left_alone(url):

@@ -46,7 +46,10 @@ def number_of(held):
 def reviews(store):
     with store.read() as connection:
         rows = [entry for entry in entries(connection) if entry.kind == "review"]
-    return [msgspec.json.decode(row.record, type=Review) for row in rows]
+    return [
+        msgspec.structs.replace(msgspec.json.decode(row.record, type=Review), note=row.kept.note or None)
+        for row in rows
+    ]
 
 
 def test_what_waits_for_an_answer_comes_first_and_the_oldest_of_it(queue):

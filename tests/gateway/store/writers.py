@@ -16,6 +16,7 @@ import psycopg  # noqa: F401 - loaded before the first fork
 
 from offmap.gateway.decision import Decision
 from offmap.gateway.store import AuditLog, ReviewRules, StoreError, open_store
+from offmap.gateway.store.state import probe
 
 
 def tell(line):
@@ -64,6 +65,19 @@ def write_until_full(url, more):
         tell("last")
 
 
+def probe_when_full(url):
+    """Whether a store can be written: as it is, when no file may grow any further, and then with room again."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    store = open_store(url)
+    for most in (resource.RLIM_INFINITY, 4096, resource.RLIM_INFINITY):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+        try:
+            probe(store)
+            tell("written")
+        except StoreError:
+            tell("refused")
+
+
 def make(url):
     """Open a store."""
     open_store(url).close()
@@ -74,8 +88,9 @@ def forked(what, arguments):
     if pid:
         return pid
     status = 1
+    jobs = {each.__name__: each for each in (write, write_until_full, probe_when_full, make)}
     try:
-        {"write": write, "write_until_full": write_until_full, "make": make}[what](*arguments)
+        jobs[what](*arguments)
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -1,3 +1,6 @@
+import time
+
+import msgspec
 import pytest
 
 from offmap.conversation import Conversation, Message
@@ -87,6 +90,37 @@ def test_images_and_stages_without_a_policy_are_no_yes(client, serve):
 @pytest.mark.parametrize("body", [{}, {"input_type": "other"}, {"input_type": "request", "texts": "one"}])
 def test_other_bodies_are_refused(client, body):
     assert client.post(PATH, json=body).status_code == 400
+
+
+def test_calls_are_forgotten_where_all_of_them_together_take_too_much():
+    row = Conversation("c", (Message("user", "x" * 500),))
+    calls = Calls(Limits(), most_bytes=3 * len(msgspec.json.encode((row.messages, row.tools))))
+    for number in range(20):
+        calls.keep("me", str(number), row)
+        calls.keep("me", str(number), row)
+    assert [n for n in range(20) if calls.of("me", str(n)).messages] == [17, 18, 19]
+
+
+def test_texts_are_found_in_messages_in_little_time(client, monitor):
+    """As many texts as a body holds, in messages as long: none is looked for character by character."""
+    said = [{"role": "user", "content": "a" * 400_000}, {"role": "user", "content": "known and more"}]
+    texts = [f"{'a' * 12}{number}" for number in range(20_000)] + ["known and more"]
+    started = time.process_time()
+    answer = client.post(PATH, json={"input_type": "request", "structured_messages": said, "texts": texts})
+    assert (answer.status_code, answer.json()["action"]) == (200, "NONE")
+    assert time.process_time() - started < 3
+    assert len(monitor.asked[-1].messages) == 2 + 20_000
+    few = {"input_type": "request", "structured_messages": said, "texts": ["known", "known and more", "unknown"]}
+    assert client.post(PATH, json=few).status_code == 200
+    assert [each.content for each in monitor.asked[-1].messages[2:]] == ["unknown"]
+
+
+def test_many_texts_beside_many_tool_calls_are_refused(client):
+    """Every text is looked at together with every call, so a small body could become a huge one."""
+    call = {"function": {"name": "f", "arguments": "x" * 100_000}}
+    body = {"input_type": "response", "texts": ["a"] * 100, "tool_calls": [call] * 9}
+    assert client.post(PATH, json=body).status_code == 413
+    assert client.post(PATH, json=body | {"texts": ["a"] * 9}).status_code == 200
 
 
 def test_calls_are_forgotten():

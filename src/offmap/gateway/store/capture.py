@@ -4,6 +4,9 @@
 looked at to whoever has the content, but lets a short or guessable one be found by trial. ``redacted`` keeps the
 content as ``redaction`` leaves it, with what that cannot promise, and no hash of the original: a redacted number could
 be found from it by trial. ``full`` keeps everything.
+
+All that is kept of content is one text, ``Kept`` as JSON, so that it can be purged by itself; the record beside it,
+which stays for good, holds none of it.
 """
 
 from __future__ import annotations
@@ -14,13 +17,30 @@ from typing import Literal, get_args
 
 import msgspec
 
+from offmap.errors import InputError
 from offmap.evidence import Span
-from offmap.gateway.decision import Decision, Finding
+from offmap.gateway.decision import Decision
 from offmap.gateway.redaction import redact, redact_value
 
 Capture = Literal["none", "hash", "redacted", "full"]
 CAPTURES: tuple[Capture, ...] = get_args(Capture)
 REDACTED_SPAN = "[redacted]"
+
+
+class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of content.
+
+    Attributes:
+        content: what was looked at, redacted or whole; empty where there is none.
+        note: a reviewer's words.
+        sha256: of what was looked at.
+        spans: the text of each span of each finding.
+    """
+
+    content: msgspec.Raw = msgspec.Raw()
+    note: str = ""
+    sha256: str = ""
+    spans: tuple[tuple[str, ...], ...] = ()
 
 
 def canonical(value: object) -> str:
@@ -32,24 +52,25 @@ def canonical(value: object) -> str:
 
 
 def captured(decision: Decision, content: object, capture: Capture) -> tuple[Decision, str | None]:
-    """A decision as it may be stored, and the content to store with it as canonical JSON, None where there is none.
+    """A decision as it may be recorded for good, and what is kept of content: ``Kept`` as canonical JSON, or None.
 
     Args:
-        decision: the text of its spans stays only where ``capture`` keeps content. In redacted text a span's text stays
-            only if it stands there word for word, since a span alone may be half of a secret.
+        decision: the record loses the text of its spans and the hash of what was looked at. In redacted text a span's
+            text is kept only if it stands there word for word, since a span alone may be half of a secret.
         content: anything that msgspec can write as JSON; None for no content.
         capture: what is kept.
     """
-    replace = msgspec.structs.replace
-    if capture == "full":
-        return decision, None if content is None else canonical(content)
-    if capture == "redacted":
-        kept = redact_value(msgspec.to_builtins(content))
-        texts = tuple(_texts(kept))
-        decision = replace(decision, content_sha256="", findings=_with_spans(decision.findings, texts))
-        return decision, None if content is None else canonical(kept)
-    digest = (decision.content_sha256 or _digest(content)) if capture == "hash" else ""
-    return replace(decision, content_sha256=digest, findings=_with_spans(decision.findings, ())), None
+    findings = tuple(msgspec.structs.replace(each, spans=_with_texts(each.spans, ())) for each in decision.findings)
+    record = msgspec.structs.replace(decision, content_sha256="", findings=findings)
+    if capture == "none":
+        return record, None
+    if capture == "hash":
+        return record, _written(sha256=decision.content_sha256 or _digest(content) or None)
+    shown = content if capture == "full" else redact_value(msgspec.to_builtins(content))
+    texts = None if capture == "full" else tuple(_texts(shown))
+    spans = [[_span_text(span, texts) for span in each.spans] for each in decision.findings]
+    digest = decision.content_sha256 if capture == "full" else ""
+    return record, _written(content=shown, sha256=digest or None, spans=spans if any(spans) else None)
 
 
 def captured_note(note: str, capture: Capture) -> str:
@@ -57,19 +78,58 @@ def captured_note(note: str, capture: Capture) -> str:
     return note if capture == "full" else redact(note)
 
 
+def kept_note(note: str | None) -> str | None:
+    """A reviewer's words, as ``captured_note`` leaves them, as what is kept of content; None for none."""
+    return _written(note=note or None)
+
+
+def kept(content: str | None) -> Kept:
+    """What a row's content holds; nothing where it has none, or had it purged.
+
+    Raises:
+        InputError: it is not what ``captured`` gives.
+    """
+    if content is None:
+        return Kept()
+    try:
+        return msgspec.json.decode(content, type=Kept)
+    except msgspec.DecodeError as error:
+        raise InputError(f"content of an audit row: found no JSON of ours ({error})") from None
+
+
+def restored(record: Decision, content: str | None) -> Decision:
+    """A recorded decision with the texts and the hash that are kept beside it, as far as they are.
+
+    Raises:
+        InputError: see ``kept``.
+    """
+    found = kept(content)
+    texts = found.spans + ((),) * len(record.findings)
+    findings = tuple(
+        msgspec.structs.replace(each, spans=_with_texts(each.spans, own))
+        for each, own in zip(record.findings, texts, strict=False)
+    )
+    return msgspec.structs.replace(record, content_sha256=found.sha256, findings=findings)
+
+
 def _digest(content: object) -> str:
     return "" if content is None else hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
-def _with_spans(findings: tuple[Finding, ...], texts: tuple[str, ...]) -> tuple[Finding, ...]:
-    """The findings with the spans' text only where one of ``texts`` has it."""
+def _written(**parts: object) -> str | None:
+    """The parts that there are as canonical JSON, None where there are none."""
+    there = {name: value for name, value in parts.items() if value is not None}
+    return canonical(there) if there else None
 
-    def kept(span: Span) -> Span:
-        if not texts:
-            return msgspec.structs.replace(span, text="")
-        return span if any(span.text in text for text in texts) else msgspec.structs.replace(span, text=REDACTED_SPAN)
 
-    return tuple(msgspec.structs.replace(each, spans=tuple(map(kept, each.spans))) for each in findings)
+def _span_text(span: Span, texts: tuple[str, ...] | None) -> str:
+    return span.text if texts is None or any(span.text in text for text in texts) else REDACTED_SPAN
+
+
+def _with_texts(spans: tuple[Span, ...], texts: tuple[str, ...]) -> tuple[Span, ...]:
+    """The spans with these texts, "" where there are fewer."""
+    both = zip(spans, texts + ("",) * len(spans), strict=False)
+    return tuple(msgspec.structs.replace(span, text=text) for span, text in both)
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -1,19 +1,26 @@
 """The audit chain: every row holds the hash of the one before, so what was written cannot be changed unnoticed.
 
-The hash of a row is SHA-256 over the previous hash (64 hexadecimal digits) and the row as JSON: the fields capture,
-content, decision_id, kind, record and seq, in this order, without spaces, as UTF-8. ``record`` is a text that is JSON
-itself, so anybody can check a hash without writing a number the way we do. The first previous hash is 64 zeros.
+The hash of a row is SHA-256 over the previous hash (64 hexadecimal digits) and the row as JSON: the fields at,
+capture, commitment, decision_id, kind, record and seq in the order of the alphabet, without spaces, as UTF-8.
+``record`` is a text that is JSON itself and ``at`` is a whole number, so anybody can check a hash without writing a
+number the way we do. The first previous hash is 64 zeros.
 
-A change, a deletion, an insertion or another order anywhere breaks the chain. Whoever may write to the data base can
-still write a whole new chain, or cut its end and set its head back: that shows only against a ``Checkpoint`` that was
-kept somewhere else. Knows nothing of what a record says.
+Content is in the hash by a commitment alone: SHA-256 over 32 random bytes, the row's salt, and the content. So content
+can be purged, and its salt with it, without breaking the chain; then the commitment tells nothing, since without the
+salt no guess can be tried. A purge is a row itself that says how many rows it took the content of.
+
+A change, a deletion, an insertion or another order anywhere breaks the chain, and so does content that is gone and no
+purge accounts for. Whoever may write to the data base can still write a whole new chain, or cut its end and set its
+head back: that shows only against a ``Checkpoint`` that was kept somewhere else. Knows nothing of what a record says,
+but for a purge's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+import secrets
+import time
+from collections.abc import Generator, Sequence
 from typing import Literal
 
 import msgspec
@@ -21,12 +28,12 @@ import sqlalchemy as sa
 
 from offmap.errors import InputError
 from offmap.gateway.decision import Decision
-from offmap.gateway.store.capture import Capture
+from offmap.gateway.store.capture import Capture, Kept, kept, restored
 from offmap.gateway.store.opening import Store, StoreError
 from offmap.gateway.store.tables import AUDIT, HEAD
 
 GENESIS = "0" * 64
-Kind = Literal["decision", "review"]
+Kind = Literal["decision", "review", "promotion", "purge", "drift"]
 
 
 class NoHeadError(StoreError):
@@ -34,7 +41,11 @@ class NoHeadError(StoreError):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What is recorded: a decision, or what a review came to, as canonical JSON; the content as far as it is kept."""
+    """What is recorded, as canonical JSON, and the content as far as it is kept.
+
+    A decision, what a review came to, or that a proposal was promoted or rejected: its ``decision_id`` is "proposal-7".
+    Or a purge, which is about no decision (""), or that drift was found at a decision.
+    """
 
     kind: Kind
     decision_id: str
@@ -43,29 +54,64 @@ class Row(msgspec.Struct, frozen=True):
     content: str | None = None
 
 
+class Purge(msgspec.Struct, frozen=True):
+    """What the record of a purge says: of how many rows it took the content, all of them written before ``before``.
+
+    ``notes``: how many reviewers' notes it took out of the queue; both times in milliseconds since the epoch, UTC.
+    """
+
+    at: int
+    before: int
+    rows: int
+    notes: int = 0
+
+
 class Entry(msgspec.Struct, frozen=True):
-    """A row in its place, as the data base has it: it may have been tampered with."""
+    """A row in its place, as the data base has it: it may have been tampered with.
+
+    Attributes:
+        at: when it was written, milliseconds since the epoch, UTC.
+        commitment: to the content; None where none was kept.
+        salt, content: as hexadecimal digits, and as ``capture.Kept``; both None where none was kept, or it was purged.
+    """
 
     seq: int
+    at: int
     prev_hash: str
     hash: str
     kind: str
     decision_id: str
     record: str
     capture: str
+    commitment: str | None
+    salt: str | None
     content: str | None
 
     @property
     def decision(self) -> Decision:
-        """The decision that a row of that kind records.
+        """The decision that a row of that kind records, with what is kept of its content.
 
         Raises:
             InputError: it records none.
         """
         try:
-            return msgspec.json.decode(self.record, type=Decision)
+            return restored(msgspec.json.decode(self.record, type=Decision), self.content)
         except msgspec.DecodeError as error:
             raise InputError(f"audit row {self.seq}: found no decision ({error})") from None
+
+    @property
+    def kept(self) -> Kept:
+        """What is kept of content.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return kept(self.content)
+
+    @property
+    def purged(self) -> bool:
+        """Whether content was kept and is gone."""
+        return self.commitment is not None and self.content is None and self.salt is None
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -75,49 +121,47 @@ class Checkpoint(msgspec.Struct, frozen=True):
     hash: str
 
 
-class Verified(msgspec.Struct, frozen=True):
-    """How far a chain holds.
-
-    Attributes:
-        n: rows that hold, from the first on.
-        broken_at: the first place that does not, None where all holds.
-        reason: what is wrong there, "" where nothing is.
-        last: the end of what holds.
-    """
-
-    n: int
-    broken_at: int | None
-    reason: str
-    last: Checkpoint
-
-
 class _Hashed(msgspec.Struct, frozen=True):
+    at: int
     capture: str
-    content: str | None
+    commitment: str | None
     decision_id: str
     kind: str
     record: str
     seq: int
 
 
-def row_hash(prev_hash: str, seq: int, row: Row | Entry) -> str:
-    """The hash of ``row`` at place ``seq``; see the head of this file."""
-    hashed = _Hashed(row.capture, row.content, row.decision_id, row.kind, row.record, seq)
-    return hashlib.sha256(prev_hash.encode() + msgspec.json.encode(hashed)).hexdigest()
+def commit(salt: str, content: str) -> str:
+    """The commitment to a content: SHA-256 over the salt's bytes and the content in UTF-8, in hexadecimal."""
+    return hashlib.sha256(bytes.fromhex(salt) + content.encode()).hexdigest()
 
 
-def append(connection: sa.Connection, rows: Sequence[Row]) -> list[Checkpoint]:
-    """Add rows to the end within a transaction, which holds the head until it ends; where each of them stands."""
-    end = head(connection, hold=True)
+def row_hash(entry: Entry) -> str:
+    """The hash that a row should have in its place; see the head of this file."""
+    place = entry.decision_id, entry.kind, entry.record, entry.seq
+    hashed = _Hashed(entry.at, entry.capture, entry.commitment, *place)
+    return hashlib.sha256(entry.prev_hash.encode() + msgspec.json.encode(hashed)).hexdigest()
+
+
+def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = None) -> list[Checkpoint]:
+    """Add rows to the end within a transaction, which holds the head until it ends; where each of them stands.
+
+    ``now``: seconds since the epoch; None: this moment.
+    """
+    end, at = head(connection, hold=True), milliseconds(time.time() if now is None else now)
     places, values = [], []
     for row in rows:
-        seq = end.seq + 1
-        place = Checkpoint(seq, row_hash(end.hash, seq, row))
-        values.append({"seq": seq, "prev_hash": end.hash, "hash": place.hash, **msgspec.structs.asdict(row)})
-        places.append(end := place)
+        entry = _entry(end, at, row)
+        values.append(msgspec.structs.asdict(entry))
+        places.append(end := Checkpoint(entry.seq, entry.hash))
     connection.execute(sa.insert(AUDIT), values)
     connection.execute(sa.update(HEAD).values(seq=end.seq, hash=end.hash))
     return places
+
+
+def milliseconds(seconds: float) -> int:
+    """A time as rows have it."""
+    return int(seconds * 1000)
 
 
 def head(connection: sa.Connection, *, hold: bool = False) -> Checkpoint:
@@ -168,60 +212,21 @@ def find(store: Store, decision_id: str) -> Entry | None:
     return None if row is None else Entry(*row)
 
 
-def verify(store: Store, checkpoint: Checkpoint | None = None) -> Verified:
-    """Walk the whole chain as it is at this moment.
-
-    Args:
-        store: whose chain.
-        checkpoint: what was kept elsewhere; without one, an end that was cut with its head set back cannot be told.
+def about(store: Store, decision_id: str) -> list[Entry]:
+    """Every row about a decision, in order. All of the chain is read.
 
     Raises:
-        StoreError: the data base cannot be read at all. A row that cannot be is where the chain breaks.
+        StoreError: see ``Store.read``.
     """
-    with store.read() as connection, closing(entries(connection)) as rows:
-        try:
-            end = head(connection)
-        except NoHeadError as gone:
-            return _broken(verify_rows(rows, None, checkpoint).last, str(gone))
-        return verify_rows(rows, end, checkpoint)
+    wanted = sa.select(*(AUDIT.c[name] for name in Entry.__struct_fields__)).where(AUDIT.c.decision_id == decision_id)
+    with store.read() as connection:
+        return [Entry(*row) for row in connection.execute(wanted.order_by(AUDIT.c.seq))]
 
 
-def verify_rows(rows: Iterable[Entry], end: Checkpoint | None, checkpoint: Checkpoint | None = None) -> Verified:
-    """The same for rows from anywhere; ``end`` is where they should end, None where that is not known."""
-    last, iterator = Checkpoint(0, GENESIS), iter(rows)
-    while True:
-        try:
-            entry = next(iterator, None)
-        except (sa.exc.DBAPIError, InputError) as error:
-            return _broken(last, f"the row cannot be read ({type(error).__name__})")
-        if entry is None:
-            break
-        if reason := _fault(entry, last):
-            return _broken(last, reason)
-        last = Checkpoint(entry.seq, entry.hash)
-        if checkpoint and last.seq == checkpoint.seq and last.hash != checkpoint.hash:
-            return _broken(
-                Checkpoint(last.seq - 1, entry.prev_hash), "the checkpoint has another hash: it was rewritten"
-            )
-    if end and last != end:
-        return _broken(last, f"the head says that the chain ends at {end.seq}: its end was cut, or rewritten")
-    if checkpoint and checkpoint.seq > last.seq:
-        return _broken(last, f"the checkpoint says that the chain reached {checkpoint.seq}: its end was cut")
-    return Verified(last.seq, None, "", last)
-
-
-def _broken(last: Checkpoint, reason: str) -> Verified:
-    return Verified(last.seq, last.seq + 1, reason, last)
-
-
-def _fault(entry: Entry, last: Checkpoint) -> str:
-    """What is wrong with the row behind ``last``, "" where nothing is."""
-    if entry.seq != last.seq + 1:
-        return f"found row {entry.seq}: a row is missing"
-    if entry.prev_hash != last.hash:
-        return "its link does not fit the row before"
-    try:
-        fits = row_hash(last.hash, entry.seq, entry) == entry.hash
-    except (UnicodeEncodeError, TypeError):
-        fits = False
-    return "" if fits else "its hash does not fit what it says"
+def _entry(end: Checkpoint, at: int, row: Row) -> Entry:
+    """A row in its place behind ``end``."""
+    salt = None if row.content is None else secrets.token_hex(32)
+    commitment = None if row.content is None or salt is None else commit(salt, row.content)
+    told = row.kind, row.decision_id, row.record, row.capture
+    entry = Entry(end.seq + 1, at, end.hash, "", *told, commitment, salt, row.content)
+    return msgspec.structs.replace(entry, hash=row_hash(entry))

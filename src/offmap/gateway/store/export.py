@@ -8,18 +8,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from offmap.atomic import whole_file, write_whole
 from offmap.errors import InputError
-from offmap.gateway.store.chain import Checkpoint, Entry, Verified, entries, head, verify_rows
+from offmap.gateway.store.chain import Checkpoint, Entry, entries, head
+from offmap.gateway.store.chain import checkpoint as end_of
 from offmap.gateway.store.opening import Store
+from offmap.gateway.store.verifying import Verified, verify_rows
 
+T = TypeVar("T")
 FORMAT = "offmap-audit/1"
 HASH_RULE = (
-    'hash = SHA-256(prev_hash + the JSON object of "capture", "content", "decision_id", "kind", "record", "seq" in '
-    "this order, in UTF-8, without spaces, nothing escaped that JSON need not escape); the first prev_hash is 64 zeros"
+    'hash = SHA-256(prev_hash + the JSON object of "at", "capture", "commitment", "decision_id", "kind", "record", '
+    '"seq" in this order, in UTF-8, without spaces, nothing escaped that JSON need not escape), in hexadecimal; the '
+    "first prev_hash is 64 zeros. commitment = SHA-256(the bytes of salt + content in UTF-8), in hexadecimal; it is "
+    "null where no content was kept. content and salt are null beside a commitment where the content was purged; the "
+    'rows of kind "purge" say of how many rows ("rows" of their record) and that these have an "at" below "before"'
 )
 
 
@@ -42,6 +49,14 @@ class Manifest(msgspec.Struct, frozen=True):
     exported_at: float
     format: str = FORMAT
     hash_rule: str = HASH_RULE
+
+
+class _Checkpoint(msgspec.Struct, frozen=True):
+    """What a file of a checkpoint may hold: a checkpoint, or a manifest with one."""
+
+    seq: int | None = None
+    hash: str | None = None
+    last: Checkpoint | None = None
 
 
 def export(store: Store, path: Path, now: float) -> Manifest:
@@ -72,20 +87,54 @@ def manifest_path(path: Path) -> Path:
 
 
 def verify_export(path: Path, checkpoint: Checkpoint | None = None) -> Verified:
-    """Walk an exported chain; see ``chain.verify``. It should end where its manifest says.
+    """Walk an exported chain; see ``verifying.verify``. It should end where its manifest says.
 
     Raises:
         InputError: file or manifest cannot be read.
     """
+    manifest = _read(manifest_path(path), Manifest)
+    if manifest.format != FORMAT:
+        raise InputError(f"{manifest_path(path)}: found format {manifest.format!r}, wanted {FORMAT!r}")
     try:
-        manifest = msgspec.json.decode(manifest_path(path).read_bytes(), type=Manifest)
         with path.open("rb"):
             pass
     except OSError as error:
-        raise InputError(f"{path}: export or manifest cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
-        raise InputError(f"{manifest_path(path)}: no manifest: {error}") from None
+        raise InputError(f"{path}: the export cannot be read: {error.strerror}") from None
     return verify_rows(_lines(path), manifest.last, checkpoint)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint that was kept: a file that ``write_checkpoint`` wrote, or the manifest of an export.
+
+    Raises:
+        InputError: it cannot be read, or is neither.
+    """
+    found = _read(path, _Checkpoint)
+    last = found.last or (Checkpoint(found.seq, found.hash) if found.seq is not None and found.hash else None)
+    if last is None:
+        raise InputError(f"{path}: found neither a checkpoint nor the manifest of an export")
+    return last
+
+
+def write_checkpoint(store: Store, path: Path) -> Checkpoint:
+    """Write where the chain ends now to a small file, to be kept where the data base's writers cannot reach it.
+
+    Raises:
+        InputError: no file can be made there.
+        StoreError: see ``Store.read``.
+    """
+    last = end_of(store)
+    write_whole(path, msgspec.json.encode(last) + b"\n")
+    return last
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path}: no {kind.__name__.strip('_').lower()}: {error}") from None
 
 
 def _lines(path: Path) -> Iterator[Entry]:

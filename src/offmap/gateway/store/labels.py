@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from offmap.atomic import whole_file
 from offmap.gateway.decision import Decision, Finding, Stage
+from offmap.gateway.store.capture import kept, restored
 from offmap.gateway.store.opening import Store
 from offmap.gateway.store.tables import AUDIT, REVIEW
 
@@ -30,7 +31,7 @@ class Labelled(msgspec.Struct, frozen=True):
             chosen by their p-values: only with weights 1 / probability do labels stand for the traffic, and only where
             a sample was drawn at all.
         findings: every monitor's p-values and version; p-values of two versions do not compare.
-        content: canonical JSON, redacted or whole, as far as it was kept.
+        content: canonical JSON, redacted or whole, as far as it was kept and not purged.
     """
 
     decision_id: str
@@ -59,7 +60,7 @@ def labelled(store: Store) -> Iterator[Labelled]:
     wanted = wanted.order_by(REVIEW.c.decided_at, REVIEW.c.id).execution_options(yield_per=500)
     with store.read() as connection, connection.execute(wanted) as rows:
         for row in rows:
-            decision = msgspec.json.decode(row.record, type=Decision)
+            decision = restored(msgspec.json.decode(row.record, type=Decision), row.content)
             yield Labelled(
                 decision.id,
                 decision.at,
@@ -71,7 +72,7 @@ def labelled(store: Store) -> Iterator[Labelled]:
                 row.reason,
                 row.probability,
                 decision.findings,
-                row.content,
+                bytes(kept(row.content).content).decode() or None,
             )
 
 

@@ -154,7 +154,7 @@ class AuditLog:
 
     def _write(self, batch: Sequence[_Prepared]) -> list[Checkpoint]:
         with self.store.write() as connection:
-            places = chain.append(connection, [each.row for each in batch])
+            places = chain.append(connection, [each.row for each in batch], self._clock())
             tickets = [(each.row.decision_id, each.ticket) for each in batch if each.ticket]
             if tickets:
                 insert(connection, tickets, self._clock())

@@ -69,17 +69,21 @@ class Store:
         self.engine.dispose()
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, make: bool = True) -> Store:
     """Open a data base, and make or upgrade its tables.
 
     Args:
         url: "sqlite:///path" (a file that only its owner may read is made), or "postgresql://user@host/name".
+        make: False to open only what is there as it is: nothing is made and nothing upgraded.
 
     Raises:
-        InputError: no such URL, a data base of a newer offmap or of another program.
+        InputError: no such URL, a data base of another offmap that cannot be upgraded, or of another program; or none,
+            where none is to be made.
         StoreError: it cannot be reached, read or upgraded.
     """
     parsed = _parsed(url)
+    if not make:
+        _require_there(parsed)
     options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": parsed.get_backend_name() == "postgresql"}
     try:
         engine = sa.create_engine(parsed, connect_args=_connect_args(parsed), **options)
@@ -90,6 +94,8 @@ def open_store(url: str) -> Store:
     store = Store(engine)
     try:
         with store.read() as connection:
+            if not make:
+                schema.require_current(connection)
             old = schema.needs_upgrade(connection)
         if old:
             with store.write() as connection:
@@ -127,6 +133,19 @@ def _connect_args(url: sa.URL) -> dict[str, Any]:
     return {"connect_timeout": int(WAIT_SECONDS), "tcp_user_timeout": 2 * wait, "options": limits}
 
 
+def _require_there(url: sa.URL) -> None:
+    """A file that SQLite would make, or make a data base of, is refused."""
+    if url.drivername != "sqlite":
+        return
+    path = Path(str(url.database).removeprefix("file:"))
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: no data base can be read there: {error.strerror}") from None
+    if not size:
+        raise InputError(f"{path}: found an empty file, wanted the data base of a gateway")
+
+
 def _make_private(path: Path) -> None:
     """Content may lie in it: a new file is its owner's only. SQLite gives the files beside it the same rights."""
     try:
@@ -138,11 +157,24 @@ def _make_private(path: Path) -> None:
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
+    path = "" if engine.url.query else str(engine.url.database)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def do_connect(*_: object) -> None:
+        _file_at(path)  # SQLite would make an empty one
+
+    @sa.event.listens_for(engine, "checkout")
+    def checkout(_: object, record: sa.pool.ConnectionPoolEntry, __: object) -> None:
+        # A file that was taken away can be written for as long as it is open, and nobody would ever read it.
+        if record.info["file"] != _file_at(path):
+            raise sa.exc.DisconnectionError
+
     @sa.event.listens_for(engine, "connect")
-    def connect(connection: sqlite3.Connection, _: object) -> None:
+    def connect(connection: sqlite3.Connection, record: sa.pool.ConnectionPoolEntry) -> None:
+        record.info["file"] = _file_at(path)
         _to_wal(connection)
-        # FULL: a commit returns when the disk has it.
-        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+        # FULL: a commit returns when the disk has it. What is purged is written over.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @sa.event.listens_for(engine, "begin")
@@ -150,6 +182,21 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         # The driver starts no transactions (isolation_level None): a writer takes the lock before it reads the head.
         writes = connection.get_execution_options().get("offmap_write")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _file_at(path: str) -> tuple[int, int]:
+    """Which file lies there; always the same where no path is known.
+
+    Raises:
+        sqlite3.OperationalError: none.
+    """
+    if not path:
+        return 0, 0
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise sqlite3.OperationalError(f"the file of the data base is gone: {error.strerror}") from None
+    return found.st_dev, found.st_ino
 
 
 def _to_wal(connection: sqlite3.Connection) -> None:

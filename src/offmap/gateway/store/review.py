@@ -11,12 +11,13 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
+import msgspec
 import sqlalchemy as sa
 
 from offmap.errors import InputError
 from offmap.gateway.decision import Decision
 from offmap.gateway.store import chain
-from offmap.gateway.store.capture import Capture, canonical, captured_note
+from offmap.gateway.store.capture import Capture, canonical, captured_note, kept_note
 from offmap.gateway.store.opening import RefusedError, Store, StoreError
 from offmap.gateway.store.tables import AUDIT, REVIEW
 from offmap.gateway.store.tickets import VERDICTS, Counts, Item, Lease, Review, Ticket, Verdict
@@ -59,27 +60,49 @@ def insert(connection: sa.Connection, tickets: Sequence[tuple[str, Ticket]], now
     connection.execute(sa.insert(REVIEW), rows)
 
 
-def lease(store: Store, reviewer: str, seconds: float, now: float) -> Lease | None:
+def lease(store: Store, reviewer: str, seconds: float, now: float, *, item: int | None = None) -> Lease | None:
     """The next item that nobody holds, for one reviewer and some time; None where there is none.
 
     What something waits for comes before the sample, and among each the oldest comes first. No two living leases are on
     one item.
+
+    Args:
+        store: whose queue.
+        reviewer: the name of the API key.
+        seconds: how long.
+        now: the time.
+        item: this one or none.
 
     Raises:
         StoreError: see ``Store.write``.
     """
     free = sa.or_(REVIEW.c.lease_until.is_(None), REVIEW.c.lease_until <= now)
     order = REVIEW.c.due_at.is_(None), REVIEW.c.enqueued_at, REVIEW.c.id
-    wanted = sa.select(*_ITEM).where(REVIEW.c.state == "open", free).order_by(*order).limit(1)
+    this = sa.true() if item is None else REVIEW.c.id == item
+    wanted = sa.select(*_ITEM).where(REVIEW.c.state == "open", free, this).order_by(*order).limit(1)
     token, until = secrets.token_urlsafe(32), now + seconds
     with store.write() as connection:
         _expire(connection, now)
         row = connection.execute(wanted.with_for_update(skip_locked=True)).one_or_none()
         if row is None:
             return None
-        held = {"lease_by": reviewer, "lease_sha256": _hashed(token), "lease_until": until}
+        held = {"lease_by": reviewer, "lease_sha256": lease_hash(token), "lease_until": until}
         connection.execute(sa.update(REVIEW).where(REVIEW.c.id == row.id).values(**held))
     return Lease(Item(*row), token, until)
+
+
+def renew(store: Store, item: int, token: str, seconds: float, now: float) -> float:
+    """Hold an item for so many seconds from now; when the lease ends.
+
+    Raises:
+        LeaseError: see there.
+        StoreError: see ``Store.write``.
+    """
+    until = now + seconds
+    with store.write() as connection:
+        _held(connection, item, token, now)
+        connection.execute(sa.update(REVIEW).where(REVIEW.c.id == item).values(lease_until=until))
+    return until
 
 
 def release(store: Store, item: int, token: str, now: float) -> None:
@@ -174,7 +197,7 @@ def _held(connection: sa.Connection, item: int, token: str, now: float) -> tuple
     columns = REVIEW.c.decision_id, REVIEW.c.state, REVIEW.c.due_at, REVIEW.c.lease_by, REVIEW.c.lease_sha256
     wanted = sa.select(*columns, REVIEW.c.lease_until).where(REVIEW.c.id == item).with_for_update()
     row = connection.execute(wanted).one_or_none()
-    if row is None or not hmac.compare_digest(row.lease_sha256 or "", _hashed(token)):
+    if row is None or not hmac.compare_digest(row.lease_sha256 or "", lease_hash(token)):
         raise LeaseError(f"review item {item} is not held by this lease")
     if row.state != "open" or (row.due_at is not None and row.due_at <= now):
         raise LeaseError(f"review item {item} is settled already")
@@ -197,9 +220,15 @@ def _settle(connection: sa.Connection, reviews: Sequence[Review]) -> None:
         values = {"state": each.state, "verdict": each.verdict, "note": each.note, "decided_by": each.by}
         connection.execute(sa.update(REVIEW).where(REVIEW.c.id == each.item).values(**values, decided_at=each.at))
     if reviews:
-        rows = [chain.Row("review", each.decision_id, canonical(each), "none") for each in reviews]
-        chain.append(connection, rows)
+        chain.append(connection, [_row(each) for each in reviews], reviews[0].at)
 
 
-def _hashed(token: str) -> str:
+def _row(review: Review) -> chain.Row:
+    """A review as the chain has it: its note is content, so that it can be purged."""
+    record = canonical(msgspec.structs.replace(review, note=None))
+    return chain.Row("review", review.decision_id, record, "none", kept_note(review.note))
+
+
+def lease_hash(token: str) -> str:
+    """What is kept of a lease's token."""
     return hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()

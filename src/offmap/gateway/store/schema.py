@@ -10,17 +10,18 @@ from offmap.errors import InputError
 
 _STEPS = Path(__file__).parent / "migrations"
 _LOCK = 0x6F66666D6170  # "offmap"
+_BEFORE_PURGING = frozenset({"0001", "0002"})
 
 
 def upgrade(connection: sa.Connection, revision: str = "head") -> None:
     """Bring the schema to ``revision`` within the connection's transaction; one process at a time does it.
 
     Raises:
-        InputError: the schema is not one of ours: a newer offmap's, or another program's.
+        InputError: the schema is none that can be brought there: a newer offmap's, one from before the first release,
+            or another program's.
     """
     from alembic import command
     from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
     if connection.dialect.name == "postgresql":
@@ -28,8 +29,9 @@ def upgrade(connection: sa.Connection, revision: str = "head") -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_STEPS).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
-    found = MigrationContext.configure(connection).get_current_revision()
+    found = _revision(connection)
     known = [step.revision for step in script.walk_revisions()]
+    _require_purgeable(found)
     if found is not None and found not in known:
         raise InputError(f"the data base has schema {found!r}, of a newer offmap; this one knows up to {known[0]!r}")
     if found is None and (tables := sa.inspect(connection).get_table_names()):
@@ -38,9 +40,35 @@ def upgrade(connection: sa.Connection, revision: str = "head") -> None:
         command.upgrade(config, revision)
 
 
+def _revision(connection: sa.Connection) -> str | None:
+    from alembic.runtime.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _require_purgeable(revision: str | None) -> None:
+    if revision in _BEFORE_PURGING:
+        raise InputError(
+            f"the data base has schema {revision!r}, from before 0.1, whose chain holds hashes of the content itself; "
+            "it cannot be changed without breaking that chain: wanted an empty data base, and this one kept as it is"
+        )
+
+
 def needs_upgrade(connection: sa.Connection) -> bool:
     """Whether the schema is another than the newest; reads only."""
-    from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    return MigrationContext.configure(connection).get_current_revision() != ScriptDirectory(_STEPS).get_current_head()
+    return _revision(connection) != ScriptDirectory(_STEPS).get_current_head()
+
+
+def require_current(connection: sa.Connection) -> None:
+    """Refuse a schema that is not the newest, and a data base of something else; reads only.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    if not sa.inspect(connection).has_table("audit_head"):
+        raise InputError("found no audit chain, wanted the data base of a gateway")
+    _require_purgeable(_revision(connection))
+    if needs_upgrade(connection):
+        raise InputError("found the schema of another offmap; wanted the newest: `offmap serve` upgrades an older one")

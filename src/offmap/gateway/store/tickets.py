@@ -73,6 +73,14 @@ class Item(msgspec.Struct, frozen=True):
     decided_by: str | None = None
     decided_at: float | None = None
 
+    @property
+    def action(self) -> Action | None:
+        """What a person's verdict, or the deadline, came to: "unsure" is the default; None while it is open."""
+        if self.state == "open":
+            return None
+        verdicts: dict[str | None, Action] = {"safe": "allow", "unsafe": "block"}
+        return verdicts.get(self.verdict, self.default)
+
 
 class Lease(msgspec.Struct, frozen=True):
     """An item that one reviewer holds until ``until``; the token is shown to no one else and not stored."""

@@ -69,10 +69,15 @@ class Refused(HTTPException):
         status: HTTP's.
         message: in place of the usual sentence of this status.
         retry_after: seconds.
+        close: whether nothing more is read from the connection.
     """
 
-    def __init__(self, status: int, message: str = "", *, retry_after: float | None = None) -> None:
-        headers = None if retry_after is None else {"Retry-After": str(max(1, round(retry_after + 0.5)))}
+    def __init__(
+        self, status: int, message: str = "", *, retry_after: float | None = None, close: bool = False
+    ) -> None:
+        headers = {"Connection": "close"} if close else {}
+        if retry_after is not None:
+            headers["Retry-After"] = str(max(1, round(retry_after + 0.5)))
         super().__init__(message or _KINDS[status][1], status_code=status, headers=headers)
 
 

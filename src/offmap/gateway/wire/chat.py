@@ -4,9 +4,10 @@
   the finish reason "content_filter", as OpenAI answers; the upstream never sees it.
 - The response stage decides about each choice, the tool-call stage about each call by itself, its arguments whole, and
   the conversation stage about all of it where the header ``x-offmap-conversation`` names the conversation.
-- The header ``x-offmap-decision`` names the decisions: of the choices in order, or of the request where no choice was
-  decided about yet (a stream names the others in its last pieces, as ``offmap_decision``).
-- An upstream that fails is an error with status 502 or 504, and on record; one that refuses is passed on.
+- The header ``x-offmap-decision`` names the decisions, as far as they are on record: of the choices in order, or of the
+  request where no choice was decided about yet (a stream names the others in its last pieces, as ``offmap_decision``).
+- An upstream that fails is an error with status 502, 503 or 504, and on record; one that refuses is passed on.
+- While the service drains, answers that have begun go on; those that are ended are errors with status 503, on record.
 - Fields of a request that are not read are passed on as they are; of an answer only what was looked at.
 """
 
@@ -15,11 +16,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation
 from litestar.params import JSONBody
 from litestar.response import Stream
 from litestar.response.base import ASGIResponse
@@ -28,11 +32,11 @@ from litestar.types import Receive, Scope, Send
 from offmap.conversation import Message
 from offmap.errors import InputError
 from offmap.gateway.decision import STOPS, Decision
+from offmap.gateway.draining import EndedError, Exchange
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
-from offmap.gateway.streaming import Segments
 from offmap.gateway.upstream import Upstream, UpstreamError, open_upstream, unreadable
-from offmap.gateway.wire.base import ERRORS, identifier
+from offmap.gateway.wire.base import ERRORS, ErrorBody, identifier
 from offmap.gateway.wire.chat_checks import Checks
 from offmap.gateway.wire.chat_messages import (
     ChatRequest,
@@ -53,38 +57,48 @@ _PATH = "/chat/completions"
 _EVENTS = "text/event-stream"
 
 
-def chat_router(service: Service, upstream: Upstream | None = None, segments: Segments | None = None) -> Router:
+def chat_router(service: Service, upstream: Upstream | None = None) -> Router:
     """``POST /v1/chat/completions`` and ``GET /v1/models``.
 
     Args:
         service: decides.
         upstream: answers; whoever opened it closes it. None: the one that the configuration names.
-        segments: how the text of a stream is cut.
 
     Raises:
         InputError: the configuration names no upstream, or its key is not in the environment.
     """
     behind = upstream or _configured(service)
 
-    @post(_PATH, status_code=200, responses=ERRORS, response_headers=_TOLD, summary="OpenAI chat completions")
+    @post(
+        _PATH,
+        status_code=200,
+        responses=_ERRORS,
+        response_headers=_TOLD,
+        operation_class=_Completion,
+        summary="OpenAI chat completions",
+    )
     async def complete(data: JSONBody[dict[str, Any]], request: Request[Caller, Any, Any]) -> Response[Any]:
         asked = read_request(data)
         name = identifier(request.headers.get(CONVERSATION))
         checks = Checks(service, asked.conversation, name, request.user.name)
-        decision = await checks.request()
-        if decision is not None and decision.action != "allow":
-            if decision.action in STOPS or decision.fallback != "read_only_tools":
-                return _stopped(decision, asked, checks)
-            tools = service.engine.gateway.stages["input"].read_only_tools
-            asked, checks = asked.with_tools(tools), checks.narrowed(tools)
-        try:
-            if asked.stream:
-                return await _streamed(behind, asked, Relay(checks, asked.n, segments), decision)
-            return await _whole(behind, asked, checks)
-        except UpstreamError as error:
-            return await _failed(error, checks)
+        async with AsyncExitStack() as held:
+            exchange = held.enter_context(service.exchange())
+            decision = await checks.request()
+            if decision is not None and decision.action != "allow":
+                if decision.action in STOPS or decision.fallback != "read_only_tools":
+                    return _stopped(decision, asked, checks)
+                tools = service.engine.gateway.stages["input"].read_only_tools
+                asked, checks = asked.with_tools(tools), checks.narrowed(tools)
+            try:
+                if asked.stream:
+                    return await _streamed(behind, Relay(checks, asked, exchange), decision, held)
+                return await _whole(behind, asked, checks, exchange)
+            except UpstreamError as error:
+                return await _failed(error, checks)
+            except EndedError as error:
+                return await _ended(error, checks)
 
-    @get("/models", responses=ERRORS, summary="The upstream's models")
+    @get("/models", responses=_ERRORS, summary="The upstream's models")
     async def models() -> Response[Any]:
         try:
             return Response(await behind.answer("GET", "/models"))
@@ -94,7 +108,27 @@ def chat_router(service: Service, upstream: Upstream | None = None, segments: Se
     return Router("/v1", route_handlers=[complete, models], guards=[roles("caller")], tags=["chat"])
 
 
+_UPSTREAMS = {
+    404: "the upstream has no such model",
+    409: "refused by the upstream",
+    422: "refused by the upstream",
+    502: "the upstream failed",
+    504: "the upstream took too long",
+}
+_ERRORS = ERRORS | {
+    status: ResponseSpec(ErrorBody, generate_examples=False, description=told) for status, told in _UPSTREAMS.items()
+}
 _TOLD = [ResponseHeader(name=DECISION, documentation_only=True, description="ids of the decisions about this answer")]
+
+
+@dataclass
+class _Completion(Operation):
+    """The description of an answer that may be a stream."""
+
+    def __post_init__(self) -> None:
+        answer = (self.responses or {}).get("200")
+        if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+            answer.content[_EVENTS] = OpenAPIMediaType()
 
 
 class _Passing(Stream):
@@ -130,8 +164,8 @@ def _configured(service: Service) -> Upstream:
     return upstream
 
 
-async def _whole(upstream: Upstream, asked: ChatRequest, checks: Checks) -> Response[Any]:
-    answer = await upstream.answer("POST", _PATH, msgspec.json.encode(asked.body))
+async def _whole(upstream: Upstream, asked: ChatRequest, checks: Checks, exchange: Exchange) -> Response[Any]:
+    answer = await exchange.wait(upstream.answer("POST", _PATH, msgspec.json.encode(asked.body)))
     try:
         replies = read_replies(answer, asked.n)
     except InputError as error:
@@ -145,11 +179,13 @@ async def _whole(upstream: Upstream, asked: ChatRequest, checks: Checks) -> Resp
     return Response(completion(envelope(answer), choices, usage_of(answer)), headers=headers)
 
 
-async def _streamed(upstream: Upstream, asked: ChatRequest, relay: Relay, decision: Decision | None) -> Response[Any]:
-    async with AsyncExitStack() as feeding:
-        events = await feeding.enter_async_context(upstream.events(_PATH, msgspec.json.encode(asked.body)))
-        headers = {**_decided(decision.id if decision else ""), "cache-control": "no-cache", "x-accel-buffering": "no"}
-        return _Passing(relay.frames(events), feeding.pop_all(), headers)
+async def _streamed(upstream: Upstream, relay: Relay, decision: Decision | None, held: AsyncExitStack) -> Response[Any]:
+    """The stream, which takes over what is held open for it."""
+    asking = upstream.events(_PATH, msgspec.json.encode(relay.asked.body))
+    events = await relay.exchange.wait(held.enter_async_context(asking))
+    told = _decided(decision.on_record if decision else "")
+    headers = {**told, "cache-control": "no-cache", "x-accel-buffering": "no"}
+    return _Passing(relay.frames(events), held.pop_all(), headers)
 
 
 async def _failed(error: UpstreamError, checks: Checks) -> Response[Any]:
@@ -157,7 +193,13 @@ async def _failed(error: UpstreamError, checks: Checks) -> Response[Any]:
     if not error.outage:
         return _error(error)
     decision = await checks.outage(Message("assistant"))
-    return _error(error, _decided(decision.id))
+    return _error(error, _decided(decision.on_record))
+
+
+async def _ended(error: EndedError, checks: Checks) -> Response[Any]:
+    decision = await checks.outage(Message("assistant"), "draining")
+    headers = {**_decided(decision.on_record), "retry-after": "5"}
+    return Response(error_body(str(error), "unavailable"), status_code=503, headers=headers)
 
 
 def _error(error: UpstreamError, headers: dict[str, str] | None = None) -> Response[Any]:
@@ -166,10 +208,11 @@ def _error(error: UpstreamError, headers: dict[str, str] | None = None) -> Respo
 
 
 def _stopped(decision: Decision, asked: ChatRequest, checks: Checks) -> Response[Any]:
-    text, headers = decision.replacement or checks.refusal("input"), _decided(decision.id)
+    text, headers = decision.replacement or checks.refusal("input"), _decided(decision.on_record)
     if not asked.stream:
         return Response(stopped_completion(decision, asked, text), headers=headers)
-    return Stream(iter(stopped_frames(decision, asked, text)), headers=headers, media_type=_EVENTS)
+    frames = stopped_frames(decision, asked, text, checks.service.gateway.stream)
+    return Stream(iter(frames), headers=headers, media_type=_EVENTS)
 
 
 def _decided(*ids: str) -> dict[str, str]:

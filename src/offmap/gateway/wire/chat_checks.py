@@ -30,7 +30,7 @@ class Cleared:
     Attributes:
         message: that part of it; its content is the reply's content or a beginning of it.
         refusal: the policy's text where nothing may leave; "" where something may.
-        decision: the id of the decision behind it, "" where the policy looks at no replies.
+        decision: the id of the decision behind it, "" where there is none on record.
         tools: names of the only tools that may be called from here on; None: any.
     """
 
@@ -42,7 +42,7 @@ class Cleared:
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks of one request.
+    """The checks of one request, which is one exchange of the service: draining does not refuse them.
 
     Attributes:
         service: decides.
@@ -110,7 +110,9 @@ class Checks:
     async def _decide(self, stage: Stage, about: Conversation) -> Decision | None:
         if not self.service.engine.watches(stage):
             return None
-        return await self.service.decide(stage, about, conversation_id=self.conversation_id, caller=self.caller)
+        return await self.service.decide(
+            stage, about, conversation_id=self.conversation_id, caller=self.caller, begun=True
+        )
 
     async def _ask(self, stage: Stage, reply: Message) -> Decision | None:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
@@ -147,11 +149,11 @@ class Checks:
         if decision is None or table is None:
             return Cleared(reply)
         if decision.action in STOPS:
-            return Cleared(reply, decision.replacement or self.refusal(stage), decision.id)
+            return Cleared(reply, decision.replacement or self.refusal(stage), decision.on_record)
         kept = apply(decision, reply, table).message
         refusal = "" if reply.content.startswith(kept.content) else kept.content
         read_only = decision.action == "modify" and decision.fallback == "read_only_tools"
-        return Cleared(kept, refusal, decision.id, table.read_only_tools if read_only else None)
+        return Cleared(kept, refusal, decision.on_record, table.read_only_tools if read_only else None)
 
     async def _ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""

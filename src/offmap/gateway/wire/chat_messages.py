@@ -1,14 +1,17 @@
 """OpenAI chat completions as plain data: requests read, replies read, answers written. No HTTP, no engine.
 
 What is passed on to the upstream is what was read and looked at, written anew: a body with a name twice, or with
-"Messages" beside "messages", would be read in one way here and maybe in another there. Of a reply only those fields are
-passed on that are known, since whatever else holds text (a model's reasoning, for one) was looked at by nobody.
+"Messages" beside "messages", would be read in one way here and maybe in another there. Messages, their calls and tools
+may hold no text in fields that are not read: templates write some of them into the prompt. Of a reply only those fields
+are passed on that are known, since whatever else holds text (a model's reasoning, for one) was looked at by nobody.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -31,6 +34,14 @@ _REFUSED = {
     "chat_template": "none: a template can hold text that is not looked at",
     "documents": "messages: documents are not looked at",
 }
+_FUNCTION = {"type", "function", "name", "description", "parameters", "arguments", "id"}
+_LOOKED_AT = {
+    "messages": set("role content name tool_calls tool_call_id refusal images function_call audio".split()),
+    "tools": _FUNCTION - {"arguments", "id"},
+    "tool_calls": _FUNCTION - {"description", "parameters"},
+}
+"""Field -> the names within it whose text is looked at, or refused by who reads them."""
+_CALL_ID = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
 _ENVELOPE = ("id", "created", "model", "system_fingerprint", "service_tier")
 _NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
@@ -44,12 +55,14 @@ class ChatRequest:
         conversation: its messages and tools.
         stream: whether the answer is wanted in pieces.
         n: how many choices are wanted.
+        usage: whether a stream shall end with a count of tokens.
     """
 
     body: Object
     conversation: Conversation
     stream: bool = False
     n: int = 1
+    usage: bool = False
 
     @property
     def model(self) -> str:
@@ -67,7 +80,7 @@ class ChatRequest:
         else:
             body.pop("parallel_tool_calls", None)
         conversation = msgspec.structs.replace(self.conversation, tools=tuple(tool for _, tool in kept))
-        return ChatRequest(body, conversation, self.stream, self.n)
+        return replace(self, body=body, conversation=conversation)
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,8 @@ def read_request(fields: Object) -> ChatRequest:
 
     Raises:
         InputError: a field that is read has the wrong type; or something is asked for that cannot be looked at: sound,
-            pictures, custom tools, a template, log-probabilities of a stream.
+            pictures, custom tools, a template, log-probabilities of a stream or of what was not said, text in a field
+            that is not read.
     """
     _require_supported(fields)
     messages = parse_messages(fields.get("messages"))
@@ -104,7 +118,11 @@ def read_request(fields: Object) -> ChatRequest:
         raise wrong("n", described(n), f"a number from 1 to {MOST_CHOICES}")
     if stream and fields.get("logprobs"):
         raise wrong("logprobs", described(fields["logprobs"]), "none in a stream: text is held back and cut anew there")
-    return ChatRequest(fields, Conversation("chat", messages, tools=tools), stream, n)
+    if fields.get("top_logprobs"):
+        raise wrong("top_logprobs", described(fields["top_logprobs"]), "none: what was not said is not looked at")
+    told = fields.get("stream_options")
+    usage = told is not None and bool(as_object(told, "stream_options").get("include_usage"))
+    return ChatRequest(fields, Conversation("chat", messages, tools=tools), stream, n, usage)
 
 
 def read_replies(answer: Object, n: int) -> list[Reply]:
@@ -156,7 +174,7 @@ def choice_of(reply: Reply, kept: Message) -> Object:
     if kept.tool_calls:
         message["tool_calls"] = [call_of(call) for call in kept.tool_calls]
     reason = reason_for(reply.finish_reason, kept, changed=changed)
-    logprobs = None if changed else reply.logprobs
+    logprobs = None if changed else logprobs_of(reply.logprobs, reply.content)
     return {"index": reply.index, "message": message, "logprobs": logprobs, "finish_reason": reason}
 
 
@@ -171,9 +189,28 @@ def reason_for(reason: str, kept: Message, *, changed: bool) -> str:
     return "content_filter" if changed and not kept.tool_calls else reason
 
 
+def logprobs_of(found: object, content: str) -> Object | None:
+    """The log-probabilities of the tokens that were said; None where these do not spell what was looked at."""
+    listed = found.get("content") if isinstance(found, dict) else None
+    tokens = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    said = [each.get("token") for each in tokens]
+    texts = [text for text in said if isinstance(text, str)]
+    if not texts or len(texts) < len(said) or "".join(texts) != content:
+        return None
+    numbers = [token.get("logprob") for token in tokens]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return None
+    each = zip(texts, numbers, strict=True)
+    kept = [{"token": text, "logprob": p, "bytes": list(text.encode()), "top_logprobs": []} for text, p in each]
+    return {"content": kept, "refusal": None}
+
+
 def call_of(call: ToolCall) -> Object:
-    """A tool call in OpenAI's form."""
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    """A tool call in OpenAI's form. An id that could hold more than a name, since models write some, is hashed."""
+    name = call.id
+    if name and not _CALL_ID.fullmatch(name):
+        name = f"call_{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+    return {"id": name, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def completion(head: Object, choices: Iterable[Object], usage: Object | None) -> Object:
@@ -212,10 +249,12 @@ def _require_supported(fields: Object) -> None:
             raise wrong(f"chat_template_kwargs.{name}", described(value), "true, false or a number: text is not seen")
     for index, message in enumerate(as_list(fields.get("messages"), "messages")):
         _require_spelled(message, f"messages[{index}]")
-    for index, tool in enumerate(as_list(fields.get("tools") or [], "tools")):
-        kind = as_object(tool, f"tools[{index}]").get("type")
-        if kind == "custom":
+        _require_looked_at(message, f"messages[{index}]", "messages")
+    for index, item in enumerate(as_list(fields.get("tools") or [], "tools")):
+        tool = as_object(item, f"tools[{index}]")
+        if tool.get("type") == "custom":
             raise wrong(f"tools[{index}].type", "'custom'", "function: what a custom tool is given is not looked at")
+        _require_looked_at(tool, f"tools[{index}]", "tools")
 
 
 def _require_spelled(value: Any, at: str) -> None:
@@ -230,6 +269,24 @@ def _require_spelled(value: Any, at: str) -> None:
                 if _FOLDED.get(name.casefold(), name) != name:
                     raise wrong(at or "the body", f"a field {name!r}", f"{_FOLDED[name.casefold()]!r}, spelled so")
             pending += [each for name, each in item.items() if at and name != "arguments"]
+
+
+def _require_looked_at(value: object, at: str, kind: str) -> None:
+    """Refuse text in a field that nobody looks at, which a model's template may write into its prompt."""
+    known = _LOOKED_AT[kind]
+    for name, each in as_object(value, at).items():
+        if name not in known and _holds_text(each):
+            wanted = f"text in {', '.join(sorted(known))} only: no other field is looked at"
+            raise wrong(at, f"text in a field {name!r}", wanted)
+        if name == "function" and isinstance(each, dict):
+            _require_looked_at(each, f"{at}.function", kind)
+        if name == "tool_calls":
+            for number, call in enumerate(as_list(each or [], f"{at}.tool_calls")):
+                _require_looked_at(call, f"{at}.tool_calls[{number}]", "tool_calls")
+
+
+def _holds_text(value: object) -> bool:
+    return any(map(_holds_text, value)) if isinstance(value, list) else isinstance(value, str | dict) and bool(value)
 
 
 def _numbers(value: Object) -> Object:

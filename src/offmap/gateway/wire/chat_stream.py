@@ -1,7 +1,8 @@
 """A chat completion in pieces, passed on as its parts are looked at. Knows nothing of HTTP or of the upstream.
 
 Text is held back (``streaming``), tool calls and the model's own refusals until they are whole. One piece is taken in
-at a time, and none while a check runs, so that a slow check or a slow caller slows the upstream down.
+at a time, and none while a check runs, so that a slow check or a slow caller slows the upstream down. What ends before
+it is whole ends with an error frame, and never with a finish reason.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import msgspec
 from offmap.conversation import Message, ToolCall
 from offmap.conversation.fields import Object, as_list, as_object, described, optional_text, wrong
 from offmap.errors import InputError
+from offmap.gateway.config import StreamTable
 from offmap.gateway.decision import Decision
+from offmap.gateway.draining import EndedError, Exchange
 from offmap.gateway.streaming import HoldBack, Segments
 from offmap.gateway.upstream import UpstreamError, unreadable
 from offmap.gateway.wire.chat_checks import Checks, Cleared
@@ -68,6 +71,7 @@ class _Choice:
     begun: bool = False
     ended: bool = False
     stopped: bool = False
+    refused: str = ""
     arrived: bool = False
     seen: Cleared | None = None
 
@@ -102,19 +106,22 @@ class Relay:
 
     Args:
         checks: of its request.
-        n: how many choices were asked for.
-        segments: how text is cut.
+        asked: the request.
+        exchange: that it is part of.
     """
 
-    def __init__(self, checks: Checks, n: int, segments: Segments | None = None) -> None:
-        self._choices = [_Choice(index, HoldBack(segments), checks) for index in range(n)]
+    def __init__(self, checks: Checks, asked: ChatRequest, exchange: Exchange) -> None:
+        self.asked, self.exchange = asked, exchange
+        self._stream = checks.service.gateway.stream
+        segments = Segments(self._stream.segment_chars, self._stream.segment_growth)
+        self._choices = [_Choice(index, HoldBack(segments), checks) for index in range(asked.n)]
         self._head: Object = {}
         self._usage: Object | None = None
 
     async def frames(self, events: AsyncIterator[str]) -> AsyncGenerator[bytes]:
         """The events for the caller, the last of them ``DONE``. Where anything fails, nothing that is held leaves."""
         try:
-            async for data in events:
+            while (data := await self.exchange.wait(_next(events))) is not None:
                 if data.strip() == "[DONE]":
                     break
                 for frame in await self._chunk(data):
@@ -126,6 +133,9 @@ class Relay:
         except UpstreamError as error:
             await self._record("upstream")
             yield _frame(error_body(str(error), error.kind, error.code))
+        except EndedError as error:
+            await self._record("draining")
+            yield _frame(error_body(str(error), "unavailable"))
         except Exception as error:
             _log.error("a stream failed (%s)", type(error).__name__)
             await self._record("internal")
@@ -214,15 +224,17 @@ class Relay:
         arrived = [choice.ended for choice in self._choices if choice.arrived]
         if not arrived or not all(arrived):
             raise UpstreamError(502, "upstream_error", "the upstream broke off its answer")
-        if self._usage is None:
-            return []
-        return [_frame({**self._head, "object": _CHUNK, "choices": [], "usage": self._usage})]
+        frames: list[bytes] = []
+        if self._usage is not None and self.asked.usage:  # who did not ask may read the first of no choices
+            frames.append(_frame({**self._head, "object": _CHUNK, "choices": [], "usage": self._usage}))
+        refused = next((each.refused for each in self._choices if each.refused), "")
+        return frames + _told(refused, self._stream)
 
     def _said(self, choice: _Choice, text: str) -> list[bytes]:
         return [self._delta(choice, {"content": text})] if text else []
 
     def _stop(self, choice: _Choice, cleared: Cleared) -> list[bytes]:
-        choice.stopped = True
+        choice.stopped, choice.refused = True, cleared.refusal
         choice.hold.stop()
         refusal = self._delta(choice, {"refusal": cleared.refusal})
         return [refusal, self._finish(choice, "content_filter", cleared)]
@@ -244,11 +256,25 @@ def chunk_of(head: Object, index: int, delta: Object, reason: str | None = None)
     return {**head, "object": _CHUNK, "choices": [choice]}
 
 
-def stopped_frames(decision: Decision, request: ChatRequest, text: str) -> list[bytes]:
+def stopped_frames(decision: Decision, request: ChatRequest, text: str, stream: StreamTable) -> list[bytes]:
     """The events that answer a request that was stopped before the upstream saw it."""
     head: Object = own_head(decision, request.model)
     delta: Object = {"role": "assistant", "refusal": text}
-    return [*(_frame(chunk_of(head, n, delta, "content_filter")) for n in range(request.n)), DONE]
+    frames = [_frame(chunk_of(head, n, delta, "content_filter")) for n in range(request.n)]
+    return [*frames, *_told(text, stream), DONE]
+
+
+def _told(refusal: str, stream: StreamTable) -> list[bytes]:
+    """The error frame for what was stopped, where the configuration wants one."""
+    wanted = refusal and stream.on_stop == "error"
+    return [_frame(error_body(refusal, "content_filter", "content_filter"))] if wanted else []
+
+
+async def _next(events: AsyncIterator[str]) -> str | None:
+    try:
+        return await anext(events)
+    except StopAsyncIteration:
+        return None
 
 
 def _frame(value: Object) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -25,9 +26,15 @@ from offmap.evidence import Span
 from offmap.gateway.actions import Applied, apply, safe_part
 from offmap.gateway.config import Limits
 from offmap.gateway.decision import STOPS, Decision
+from offmap.gateway.memory import MOST_BYTES
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Ask, Service
 from offmap.gateway.wire.base import ERRORS, NO_IMAGES, Refused, conversation, identifier, read_tools
+
+_MOST_SEARCHED = 1 << 28
+"""Characters that are compared at most to find the texts of a request in its messages: a fraction of a second."""
+_MOST_REPEATED, _CALL = 8, 64
+"""Tool calls stand with every reply: how many bodies they may fill together, and what a call takes beside its text."""
 
 
 class GuardrailRequest(msgspec.Struct, frozen=True):
@@ -52,32 +59,52 @@ class GuardrailAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     stream_holdback_chars: list[int] | None = None
 
 
+@dataclass(frozen=True)
+class _Known:
+    """The request of a call, when it came, and its bytes."""
+
+    at: float
+    row: Conversation
+    size: int
+
+
 class Calls:
     """The messages of the calls whose replies have not come yet: few, small, and not for long.
 
     Args:
         limits: ``conversations`` calls, ``conversation_bytes`` of each, for ``expiry_s`` seconds.
         clock: seconds, never going back.
+        most_bytes: of all of them together, as JSON.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits, self._clock = limits, clock
-        self._known: OrderedDict[tuple[str, str], tuple[float, Conversation]] = OrderedDict()
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float] = time.monotonic, *, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self._limits, self._clock, self._most_bytes = limits, clock, most_bytes
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._bytes = 0
 
     def keep(self, caller: str, call: str, row: Conversation) -> None:
         """Remember a request; one that is too large is not."""
         now = self._clock()
-        while self._known and now - next(iter(self._known.values()))[0] > self._limits.expiry_s:
-            self._known.popitem(last=False)
-        if call and len(msgspec.json.encode((row.messages, row.tools))) <= self._limits.conversation_bytes:
-            self._known.pop((caller, call), None)
-            self._known[caller, call] = (now, row)
-        while len(self._known) > self._limits.conversations:
-            self._known.popitem(last=False)
+        while self._known and now - next(iter(self._known.values())).at > self._limits.expiry_s:
+            self._forget(next(iter(self._known)))
+        size = len(msgspec.json.encode((row.messages, row.tools)))
+        if call and size <= self._limits.conversation_bytes:
+            self._forget((caller, call))
+            self._known[caller, call] = _Known(now, row, size)
+            self._bytes += size
+        while len(self._known) > self._limits.conversations or self._bytes > self._most_bytes:
+            self._forget(next(iter(self._known)))
 
     def of(self, caller: str, call: str) -> Conversation:
         """The request of a call; empty where it is not known."""
-        return self._known.get((caller, call), (0.0, Conversation("litellm", ())))[1]
+        known = self._known.get((caller, call))
+        return known.row if known else Conversation("litellm", ())
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        known = self._known.pop(key, None)
+        self._bytes -= known.size if known else 0
 
 
 def router(service: Service) -> Router:
@@ -104,13 +131,19 @@ def router(service: Service) -> Router:
 def _request(data: GuardrailRequest) -> Conversation:
     """The messages, then any text that is in none of them, then tool calls that are in none."""
     rows = conversation(data.structured_messages).messages if data.structured_messages else ()
-    said = "\n".join(row.content for row in rows)
-    rows += tuple(Message("user", text) for text in data.texts or () if text not in said)
+    rows += tuple(Message("user", text) for text in _unsaid(data.texts or [], [row.content for row in rows]))
     known = {call.id for row in rows for call in row.tool_calls}
     calls = tuple(call for call in _calls(data) if not call.id or call.id not in known)
     if calls and data.structured_messages is None:
         rows = (*rows, Message("assistant", tool_calls=calls))
     return Conversation("litellm", rows or (Message("user"),), tools=_tools(data))
+
+
+def _unsaid(texts: list[str], contents: list[str]) -> list[str]:
+    """Those texts that are in no message. Where looking would take too long, a part of a message is read once more."""
+    whole, said = set(contents), "\n".join(contents)
+    rest = [text for text in texts if text not in whole]
+    return [text for text in rest if text not in said] if len(rest) * len(said) <= _MOST_SEARCHED else rest
 
 
 def _request_asks(service: Service, row: Conversation, name: str) -> list[Ask]:
@@ -134,6 +167,10 @@ def _response_asks(
     service: Service, before: Conversation, replies: list[Message], data: GuardrailRequest, name: str
 ) -> list[Ask]:
     service.require_stages("response")
+    calls = replies[0].tool_calls if replies else ()
+    size = sum(_CALL + len(call.name) + len(call.arguments) for call in calls)
+    if size * len(replies) > _MOST_REPEATED * service.gateway.server.max_body_bytes:
+        raise Refused(413, "too many tool calls beside so many texts")
     rows = [
         msgspec.structs.replace(before, messages=(*before.messages, reply), tools=_tools(data) or before.tools)
         for reply in replies

@@ -44,6 +44,7 @@ class Score(msgspec.Struct, frozen=True, omit_defaults=True):
     stage: Stage
     action: Action
     status: Status
+    rule: str
     findings: tuple[Finding, ...]
     error: ErrorDetail | None = None
 
@@ -136,6 +137,7 @@ def _score(ask: Ask, decision: Decision, caller: Caller) -> Score:
         decision.stage,
         decision.action,
         decision.status,
+        decision.rule,
         _findings(decision, caller),
         _error(decision),
     )

@@ -1,0 +1,138 @@
+"""The same requests at the same moments, sent through every arm in turn, and what came back of each."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from gateway_rig.figures import Array, arrivals
+from gateway_rig.load import Answer, Client, Target, closed_loop, lag, open_loop
+from gateway_rig.setting import Plan, bodies
+from gateway_rig.traffic import Exchange
+from offmap.gateway.streaming import HoldBack
+
+WARM = 20
+"""Requests before each round that are not measured: connections are made, caches filled."""
+ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
+
+
+@dataclass
+class Seen:
+    """What came of one arm. Times of requests that were not answered word for word are NaN.
+
+    Attributes:
+        rounds: seconds from due to the last byte, an array for each round.
+        first: the same to the first piece with words or calls; of streams.
+        held: seconds between that piece and the one that a gateway has to wait for before it may let anything go;
+            of streams. It is read off this arm's own pieces, so it is the upstream's time and nobody's work.
+        late: how late each request was sent.
+        outcomes: answered | refused | failed.
+        decisions: ids of decisions that were told.
+    """
+
+    rounds: list[Array] = field(default_factory=list)
+    first: list[Array] = field(default_factory=list)
+    held: list[Array] = field(default_factory=list)
+    late: list[Array] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    decisions: list[str] = field(default_factory=list)
+
+
+def turns(arms: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
+    """Whose turn it is: every arm once a round, in an order that rotates, so that each comes first as often."""
+    for number in range(rounds):
+        for place in range(len(arms)):
+            yield number, arms[(number + place) % len(arms)]
+
+
+def drawn(plan: Plan, rows: Sequence[Exchange], number: int) -> tuple[list[Exchange], Array]:
+    """A round's exchanges, and when each is due."""
+    due = arrivals(plan.rate, plan.seconds, plan.seed + 1000 * (number + 1))
+    rng = random.Random(plan.seed + number)
+    return [rng.choice(rows) for _ in due], due
+
+
+async def take_turns(
+    plan: Plan, arms: Mapping[str, Target], rows: Sequence[Exchange], *, stream: bool = False
+) -> dict[str, Seen]:
+    """All rounds of all arms."""
+    found = {name: Seen() for name in arms}
+    for number, name in turns(list(arms), plan.rounds):
+        asked, due = drawn(plan, rows, number)
+        client, sent = Client(arms[name]), bodies(asked, stream=stream)
+        await closed_loop(client, sent[:WARM])
+        answers = await open_loop(client, sent, due)
+        await client.aclose()
+        add(found[name], asked, answers, stream=stream)
+    return found
+
+
+def add(seen: Seen, asked: Sequence[Exchange], answers: Sequence[Answer], *, stream: bool = False) -> None:
+    """Count and keep what came of one round."""
+    seen.late.append(lag(answers))
+    judged = [
+        _streamed(row, answer) if stream else _whole(row, answer) for row, answer in zip(asked, answers, strict=True)
+    ]
+    seen.outcomes.update(outcome for outcome, *_ in judged)
+    right = np.array([outcome == ANSWERED for outcome, *_ in judged])
+    seen.rounds.append(np.where(right, [answer.seconds for answer in answers], np.nan))
+    seen.first.append(np.array([first for _, first, _ in judged]))
+    seen.held.append(np.array([held for *_, held in judged]))
+    for answer in answers:
+        seen.decisions += filter(None, answer.headers.get("x-offmap-decision", "").split(", "))
+
+
+def _whole(row: Exchange, answer: Answer) -> tuple[str, float, float]:
+    nothing = float("nan")
+    if answer.status != 200:
+        return FAILED, nothing, nothing
+    choice = msgspec.json.decode(answer.body)["choices"][0]
+    return _judged(row, choice["message"], choice["finish_reason"]), nothing, nothing
+
+
+def _streamed(row: Exchange, answer: Answer) -> tuple[str, float, float]:
+    nothing, first, due = float("nan"), None, None
+    if answer.status != 200:
+        return FAILED, nothing, nothing
+    hold, said, calls, reason = HoldBack(), "", [], ""
+    for at, event in events(answer):
+        if "choices" not in event:
+            return FAILED, nothing, nothing
+        for choice in event["choices"]:
+            delta, ends = choice.get("delta") or {}, choice.get("finish_reason")
+            reason = ends or reason
+            piece, called = delta.get("content") or "", delta.get("tool_calls") or []
+            said, calls = said + piece, calls + called
+            hold.push(piece)
+            first = at if first is None and (piece or called) else first
+            due = at if due is None and (hold.due() is not None or ends) else due
+    outcome = _judged(row, {"content": said, "tool_calls": calls}, reason)
+    if outcome != ANSWERED or first is None or due is None:
+        return outcome, nothing, nothing
+    return outcome, first - answer.due, due - first
+
+
+def events(answer: Answer) -> Iterator[tuple[float, dict[str, Any]]]:
+    """The events of a stream, each with the moment at which it was whole."""
+    rest = b""
+    for at, piece in answer.pieces:
+        *whole, rest = (rest + piece).split(b"\n\n")
+        for event in whole:
+            data = event.removeprefix(b"data: ").strip()
+            if data and data != b"[DONE]":
+                yield at, msgspec.json.decode(data)
+
+
+def _judged(row: Exchange, message: Mapping[str, Any], reason: str) -> str:
+    """Whether an answer is the upstream's, word for word."""
+    calls = [call["function"] for call in message.get("tool_calls") or []]
+    wanted = [{"name": call.name, "arguments": call.arguments} for call in row.reply.tool_calls]
+    if (message.get("content") or "") == row.reply.content and calls == wanted:
+        return ANSWERED
+    return REFUSED if reason == "content_filter" else FAILED

@@ -1,0 +1,94 @@
+"""Decoded TOML as frozen structs, level by level: what does not fit is told in the file's own words. Knows no table."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from offmap.errors import InputError
+
+_UNIONS = (typing.Union, types.UnionType)
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+def build(value: Any, kind: Any, at: str = "") -> Any:
+    """``value`` as a ``kind``; ``at`` is its place. A type's ``Meta(description=...)`` says what is wanted.
+
+    Raises:
+        InputError: "table.field: found X, wanted Y".
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, dict):
+        kind = next((each for each in inner if _is_table(each)), kind) if origin in _UNIONS else kind
+        if _is_table(kind):
+            return _table(value, kind, at)
+        if origin is dict:
+            names = typing.get_args(inner[0]) or value
+            _require_known(value, names, at)
+            return {name: build(each, inner[1], _dotted(at, name)) for name, each in value.items()}
+    if isinstance(value, list) and origin is tuple and inner[-1] is ...:
+        return tuple(build(each, inner[0], f"{at}[{index}]") for index, each in enumerate(value))
+    return _leaf(value, kind, at)
+
+
+def _table(value: dict[str, Any], kind: Any, at: str) -> Any:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    _require_known(value, fields, at)
+    missing = next((name for name, field in fields.items() if field.required and name not in value), None)
+    if missing:
+        raise InputError(f"{_dotted(at, missing)}: found none, wanted a value")
+    return kind(**{name: build(each, fields[name].type, _dotted(at, name)) for name, each in value.items()})
+
+
+def _leaf(value: Any, kind: Any, at: str) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        wanted = re.sub(r"^Expected |, got .*| - at .*|`", "", str(error))
+    if typing.get_origin(kind) is Literal:
+        wanted = _suggested(str(value), typing.get_args(kind))
+    elif told := _described(kind):
+        wanted = told
+    elif _is_table(kind) or typing.get_origin(kind) is dict:
+        wanted = "a table"
+    elif any(map(_is_table, typing.get_args(kind))):
+        wanted = "a name or a table" if str in typing.get_args(kind) else "a table"
+    raise InputError(f"{at}: found {value!r}, wanted {wanted}")
+
+
+def _described(kind: Any) -> str:
+    """What a type says is wanted, or one of those that it may be; "" where it says nothing."""
+    for each in (kind, *typing.get_args(kind)):
+        notes = typing.get_args(each)[1:] if typing.get_origin(each) is Annotated else ()
+        told = next((note.description for note in notes if isinstance(note, msgspec.Meta) and note.description), "")
+        if told:
+            return str(told)
+    return ""
+
+
+def _require_known(value: dict[str, Any], names: Iterable[str], at: str) -> None:
+    for name in value:
+        if name not in names:
+            raise InputError(f"{_dotted(at, name)}: found an unknown name, wanted {_suggested(name, names)}")
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _dotted(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+def _suggested(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"one of {', '.join(known)}" + (f"; did you mean {close[0]!r}?" if close else "")

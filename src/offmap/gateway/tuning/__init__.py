@@ -1,0 +1,1 @@
+"""Thresholds of a cascade from traffic and a budget: proposed, compared on past traffic, drawn. A person decides."""

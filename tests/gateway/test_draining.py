@@ -1,0 +1,82 @@
+import asyncio
+import time
+
+import pytest
+
+from offmap.gateway.draining import EndedError, Exchange, Exchanges
+
+
+def test_what_has_begun_may_finish_and_is_waited_for_no_longer():
+    async def play():
+        exchanges, done = Exchanges(), []
+
+        async def answer(seconds):
+            with exchanges.begin() as exchange:
+                await exchange.wait(asyncio.sleep(seconds))
+                done.append(seconds)
+
+        task = asyncio.create_task(answer(0.1))
+        await asyncio.sleep(0)
+        assert len(exchanges) == 1
+        begun = time.monotonic()
+        assert await exchanges.empty(20)
+        await task
+        return done, len(exchanges), time.monotonic() - begun
+
+    done, left, took = asyncio.run(play())
+    assert (done, left) == ([0.1], 0)
+    assert took < 10
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_what_does_not_finish_is_ended_wherever_it_is(hurried):
+    """One waits, one is between two waits, one does both and is told once for each."""
+
+    async def play():
+        exchanges, told = Exchanges(), []
+
+        async def answer(name, before):
+            with exchanges.begin() as exchange:
+                await asyncio.sleep(before)
+                for _ in range(2):
+                    try:
+                        await exchange.wait(asyncio.sleep(30))
+                    except EndedError:
+                        told.append(name)
+
+        tasks = [asyncio.create_task(answer("waits", 0)), asyncio.create_task(answer("between", 0.3))]
+        await asyncio.sleep(0)
+        assert not await exchanges.empty(60 if hurried else 0.05, lambda: hurried)
+        await asyncio.gather(*tasks)
+        return told
+
+    assert sorted(asyncio.run(play())) == ["between"] * 2 + ["waits"] * 2
+
+
+def test_other_ends_are_themselves():
+    async def slow():
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(1)
+
+    async def fails():
+        raise ValueError("as it was")
+
+    async def play(answer):
+        return await Exchange().wait(answer)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(play(slow()))
+    with pytest.raises(ValueError, match="as it was"):
+        asyncio.run(play(fails()))
+    assert asyncio.run(play(asyncio.sleep(0, "whole"))) == "whole"
+
+
+def test_one_who_is_cancelled_is_cancelled_and_not_ended():
+    async def play():
+        task = asyncio.create_task(Exchange().wait(asyncio.sleep(30)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(play())

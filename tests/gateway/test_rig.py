@@ -1,0 +1,261 @@
+"""The load rig's arithmetic: schedules, quantiles, pairs, slopes against loops; and one short run of the real thing."""
+
+import asyncio
+import json
+import math
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # the rig's modules import each other from there
+from gateway_rig import figures, rounds, show, traffic
+from gateway_rig.load import Answer, Client, Target, closed_loop, lag, open_loop
+
+from offmap.gateway.wire.chat_messages import read_replies, read_request
+
+NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return traffic.exchanges(30, seed=1)
+
+
+def test_arrivals_are_a_poisson_process():
+    due = figures.arrivals(50.0, 200.0, seed=3)
+    assert np.all(np.diff(due) > 0)
+    assert due[0] > 0
+    assert due[-1] < 200
+    assert abs(len(due) - 10_000) < 5 * math.sqrt(10_000)
+    assert kstest(np.diff(due), "expon", args=(0, 1 / 50)).pvalue > 1e-3
+
+
+def test_arrivals_are_the_same_for_one_seed_and_no_shorter_for_a_longer_time():
+    short, long = figures.arrivals(20.0, 3.0, seed=7), figures.arrivals(20.0, 9.0, seed=7)
+    assert np.array_equal(long[: len(short)], short)
+    assert len(long) == len(short) or long[len(short)] >= 3.0
+    with pytest.raises(ValueError, match="wanted both above 0"):
+        figures.arrivals(0.0, 1.0, seed=0)
+
+
+class Stalling:
+    """A server of one thing at a time, which stands still for a while with its first request."""
+
+    def __init__(self, stall):
+        self._stall, self._lock, self._first, self.tasks = stall, asyncio.Lock(), True, []
+
+    async def __call__(self, reader, writer):
+        self.tasks.append(asyncio.current_task())
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                writer.close()
+                return await writer.wait_closed()
+            length = next(int(line[15:]) for line in head.decode().split("\r\n") if line.startswith("content-length:"))
+            await reader.readexactly(length)
+            async with self._lock:
+                stall, self._first = self._stall * self._first, False
+                await asyncio.sleep(stall)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def served(stall, work):
+    async def main():
+        stalling = Stalling(stall)
+        server = await asyncio.start_server(stalling, "127.0.0.1", 0)
+        client = Client(Target(server.sockets[0].getsockname()[1]))
+        try:
+            return await work(client)
+        finally:
+            await client.aclose()
+            server.close()
+            await asyncio.gather(*stalling.tasks)
+
+    return asyncio.run(main())
+
+
+def test_a_stall_is_felt_by_everybody_who_was_due_in_it():
+    """Coordinated omission: a sender that waits would send one request in that time and call the others fast."""
+    stall, due = 0.4, np.arange(20) * 0.01
+    answers = served(stall, lambda client: open_loop(client, [b"{}"] * 20, due))
+    for offset, answer in zip(due, answers, strict=True):
+        assert (answer.status, answer.body) == (200, b"ok")
+        assert answer.seconds > 0.95 * (stall - offset)
+    waited = served(stall, lambda client: closed_loop(client, [b"{}"] * 20))
+    assert sorted(answer.seconds > 0.15 for answer in waited) == [False] * 19 + [True]
+
+
+def test_a_sender_that_is_late_adds_to_the_time_and_says_so():
+    async def blocked(client):
+        inner, pauses = client.ask, iter((0.3, 0, 0))
+
+        async def ask(*asked):
+            time.sleep(next(pauses))
+            return await inner(*asked)
+
+        client.ask = ask
+        return await open_loop(client, [b"{}"] * 3, np.array([0.0, 0.1, 0.2]))
+
+    answers = served(0.0, blocked)
+    for answer, late, least in zip(answers, lag(answers), (0.3, 0.2, 0.1), strict=True):
+        assert late >= least - 1e-6
+        assert answer.seconds >= late
+
+
+@given(NUMBERS, st.floats(0.01, 1.0))
+def test_a_quantile_is_a_value_that_this_share_is_not_above(values, share):
+    found = figures.quantile(np.array(values), share)
+    assert found in values
+    assert sum(each <= found for each in values) >= share * len(values) - 1e-9
+    assert sum(each < found for each in values) < share * len(values) + 1e-9
+
+
+def test_intervals_resample_rounds():
+    same, none = [np.arange(10.0)] * 4, [np.arange(10.0)]
+    told = figures.quantile_of(same, 0.5)
+    assert told.low == told.value == told.high == 4.0
+    assert math.isnan(figures.quantile_of(none, 0.5).low)
+    # Of two rounds, a quarter of all resamples have only the one, and a quarter only the other.
+    told = figures.quantile_of([np.zeros(5), np.ones(5)], 0.5)
+    assert (told.low, told.high) == (0.0, 1.0)
+
+
+def test_what_is_added_is_paired_and_leaves_out_what_has_no_time():
+    rng = np.random.default_rng(0)
+    bare = [rng.exponential(0.02, 50) for _ in range(3)]
+    through = [each + 0.004 for each in bare]
+    through[1][7] = np.nan
+    found = figures.added(through, bare)
+    assert [len(each) for each in found] == [50, 49, 50]
+    assert np.allclose(np.concatenate(found), 0.004)
+    # Unpaired, the difference of single requests is nowhere near what was added.
+    assert np.abs(through[0] - bare[2][::-1] - 0.004).max() > 0.02
+    with pytest.raises(ValueError, match="cannot be paired"):
+        figures.added(through, bare[:2])
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=25))
+def test_the_slope_is_the_median_of_all_pairs(values):
+    times = np.arange(len(values)) * 2.0
+    found = figures.slope(times, np.array(values))
+    pairs = [(b - a) / (t - s) for (s, a), (t, b) in combinations(zip(times, values, strict=True), 2)]
+    assert found.value == pytest.approx(np.median(pairs))
+    assert found.low <= found.value <= found.high
+
+
+def test_growth_is_told_from_noise_and_a_day_of_it_counts():
+    rng, times = np.random.default_rng(5), np.arange(300.0)
+    noise = rng.normal(0, 0.1, 300)
+    steady, leak = figures.slope(times, 150 + noise), figures.slope(times, 150 + 0.01 * times + noise)
+    assert figures.is_flat(steady, 150)
+    assert not figures.is_flat(leak, 150)
+    assert leak.low < 0.01 < leak.high
+    creep = figures.slope(times, 150 + 0.001 * times + 0.01 * noise)
+    assert creep.low > 0
+    assert figures.is_flat(creep, 150)  # 86 a day
+    with pytest.raises(ValueError, match="at least 3"):
+        figures.slope(times[:2], noise[:2])
+
+
+def test_windows_have_their_own_values_only():
+    times, values = np.array([10.0, 11, 12, 19, 20, 41]), np.array([3.0, 1, 2, 9, 5, 7])
+    middles, medians = figures.thinned(times, values, 10.0)
+    assert middles.tolist() == [15.0, 25.0, 45.0]
+    assert medians.tolist() == [2.5, 5.0, 7.0]
+    assert figures.thinned(times, values, 10.0, np.min)[1].tolist() == [1.0, 5.0, 7.0]
+    assert figures.second_half(times, values)[0].tolist() == [41.0]
+
+
+def test_every_arm_has_every_place_as_often():
+    found = list(rounds.turns(["a", "b", "c"], 6))
+    for number in range(6):
+        assert sorted(arm for at, arm in found if at == number) == ["a", "b", "c"]
+    assert sorted(arm for _, arm in found[::3]) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_the_gateway_reads_what_the_rig_writes(rows):
+    assert any(row.reply.tool_calls for row in rows)
+    assert any(row.asked.tools for row in rows)
+    for row in rows:
+        asked = read_request(msgspec.json.decode(row.request()))
+        assert [m.content for m in asked.conversation.messages] == [m.content for m in row.asked.messages]
+        assert [tool.name for tool in asked.conversation.tools] == [tool.name for tool in row.asked.tools]
+        (reply,) = read_replies(msgspec.json.decode(row.answer()), 1)
+        assert reply.message == row.reply
+        assert row.stages()[1].messages[-1] == row.reply
+        assert len(row.stages()) == 2 + len(row.reply.tool_calls)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_stream_is_read_whatever_way_it_is_cut(rows, data):
+    row = rows[data.draw(st.integers(0, len(rows) - 1))]
+    stream = b"".join(row.pieces())
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=8)))
+    parts = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    pieces = tuple((10.0 + at, part) for at, part in enumerate(parts))
+    seen = rounds.Seen()
+    rounds.add(seen, [row], [Answer(10.0, 10.0, 10.0 + len(parts), 200, {}, pieces)], stream=True)
+    assert seen.outcomes == {rounds.ANSWERED: 1}
+    whole = [json.loads(event) for event in stream.decode().replace("data: ", "").split("\n\n") if event[:1] == "{"]
+    assert [event for _, event in rounds.events(Answer(0, 0, 0, 200, {}, pieces))] == whole
+    speaking = b'"delta":{"content":' if row.reply.content else b'"delta":{"tool_calls":'
+    ends = [stream.index(b"\n\n", stream.index(speaking)) + 2, stream.rindex(b"\n\n", 0, -2) + 2]
+    first, last = (np.searchsorted(np.cumsum([len(part) for part in parts]), end) for end in ends)
+    assert seen.first[0][0] == first
+    assert 0 <= seen.held[0][0] <= last - first
+
+
+def test_what_is_not_the_upstreams_answer_has_no_time(rows):
+    row = next(row for row in rows if not row.reply.tool_calls)
+    other = msgspec.json.decode(row.answer())
+    other["choices"][0]["message"]["content"] = "something else"
+    refused = msgspec.json.decode(row.answer())
+    refused["choices"][0] |= {"message": {"content": None, "refusal": "no"}, "finish_reason": "content_filter"}
+    bodies = [row.answer(), msgspec.json.encode(other), msgspec.json.encode(refused), b""]
+    seen, statuses = rounds.Seen(), (200, 200, 200, 0)
+    answers = [Answer(1.0, 1.0, 2.0, s, {}, ((2.0, b),)) for s, b in zip(statuses, bodies, strict=True)]
+    rounds.add(seen, [row] * 4, answers)
+    assert seen.outcomes == {rounds.ANSWERED: 1, rounds.REFUSED: 1, rounds.FAILED: 2}
+    assert np.isnan(seen.rounds[0]).tolist() == [False, True, True, True]
+
+
+def test_goals_are_missed_by_what_misses_them():
+    def found(p99, missing, **outcomes):
+        added = {"p50": {"value": 4.0}, "p99": {"value": p99}}
+        audit = {"holds": True, "missing": missing}
+        arm = {"added_ms": added, "outcomes": {"answered": 10, **outcomes}}
+        return {"overhead": {"arms": {"gateway": arm}, "audit": audit}}
+
+    assert all(show.goals(found(15.0, 0)).values())
+    for missed in (found(15.1, 0), found(1.0, 1), found(1.0, 0, failed=1)):
+        assert list(show.goals(missed).values()).count(False) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_short_run(tmp_path, capsys):
+    import gateway
+
+    code = gateway.main([f"--out={tmp_path}", "--rate=10", "--seconds=1", "--phases", "parts"])
+    told = json.loads((tmp_path / "gateway.json").read_bytes())["parts"]
+    n = told["outcomes"]["answered"]
+    assert told["outcomes"] == {"answered": n}
+    assert told["audit"]["told"] == n
+    assert told["audit"]["missing"] == 0
+    assert told["audit"]["rows"] >= 2 * n
+    means = {name: spread["mean"] for name, spread in told["parts_ms"].items()}
+    inner = ("gate", "read request", "upstream", "read reply", "decide", "the rest")
+    assert sum(means[name] for name in inner) == pytest.approx(means["whole"])
+    assert min(means.values()) > 0
+    assert code == 0
+    assert "| audit |" in capsys.readouterr().out
+    assert not list(tmp_path.glob("work-*"))

@@ -1,0 +1,238 @@
+"""What goes on beside the traffic: drift told once everywhere, content purged, the watch kept; a probe that writes."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+
+import msgspec
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
+
+from offmap.gateway import upkeep as room
+from offmap.gateway.config import Audit, Drift
+from offmap.gateway.decision import Decision, Finding
+from offmap.gateway.explain import explain
+from offmap.gateway.keys import Keys, new_key
+from offmap.gateway.policy import policy_id
+from offmap.gateway.service import Service
+from offmap.gateway.store import StoreError, entries, open_store, verify
+from offmap.gateway.store.state import remembered
+
+USER = {"role": "user", "content": "hello"}
+
+
+@pytest.fixture
+def small(configured):
+    """A configuration whose watch needs few decisions."""
+
+    def made(**fields):
+        return msgspec.structs.replace(configured(), drift=Drift(window=50, reference=50), **fields)
+
+    return made
+
+
+def opened(gateway, monitor):
+    return Service(gateway, monitors={"fake": monitor}, keys=Keys())
+
+
+def see(service, low, count=300):
+    """Decisions whose p-values of harm were uniform and became small after the first 60."""
+    from offmap.conversation import Conversation, Message
+
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        p = float(rng.beta(0.2, 1)) if low and number > 60 else float(rng.random())
+        finding = Finding("fake", "fake-1", "scored", p, p, 0.5, windows=1)
+        placed = number * 1.0, "response", "allow", "allow", "enforced", "response.pass", "p@1", f"c{number}"
+        decision = Decision(f"id-{number}", *placed, findings=(finding,))
+        service.drift.saw(decision, Conversation("c", (Message("user", "zebra words"), Message("assistant", "yes"))))
+
+
+def kinds(store):
+    with store.read() as connection:
+        return [(entry.kind, entry.decision_id, json.loads(entry.record)) for entry in entries(connection)]
+
+
+def metric(service, name):
+    families = text_string_to_metric_families(service.telemetry.text().decode())
+    order = "stage", "monitor", "kind"
+    samples = (each for family in families for each in family.samples if each.name == name)
+    return {tuple(each.labels[label] for label in order): each.value for each in samples}
+
+
+def test_drift_is_told_once_in_the_log_the_metrics_the_chain_and_the_report(small, monitor, caplog):
+    service = opened(small(), monitor)
+    see(service, low=True)
+    with caplog.at_level(logging.WARNING):
+        service.upkeep.look()
+        service.upkeep.look()
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith("Drift at response, monitor 'fake': its p-values of harm lie lower")
+    ((kind, decision_id, record),) = kinds(service.store)
+    assert (kind, record["words"]) == ("drift", said)
+    assert decision_id == record["decision_id"] != ""
+    assert verify(service.store).n == 1
+    alarms = metric(service, "offmap_drift_alarm")
+    assert {key for key, value in alarms.items() if value} == {("response", "fake", "unsafe")}
+    assert len(alarms) == 4 * 5
+    assert metric(service, "offmap_drift_capital")["response", "fake", "unsafe"] > 100
+    assert metric(service, "offmap_drift_rate")["response", "fake", "unsafe"] > 0.05
+    assert metric(service, "offmap_drift_rate")["response", "fake", "error"] == 0
+    assert service.drift.report().alarms[0].words == said
+    assert "zebra" not in service.telemetry.text().decode() + json.dumps(record)
+
+
+def test_ordinary_traffic_is_no_alarm(small, monitor, caplog):
+    service = opened(small(), monitor)
+    see(service, low=False)
+    with caplog.at_level(logging.WARNING):
+        service.upkeep.look()
+    assert (caplog.records, kinds(service.store)) == ([], [])
+
+
+def test_reviewers_are_told_and_callers_are_not(serve):
+    keys, records = zip(*(new_key(role, role) for role in ("caller", "reviewer", "admin")), strict=True)
+    client = serve(keys=Keys(records))
+    found = [client.get("/v1/drift", headers={"x-api-key": key}) for key in keys]
+    assert [answer.status_code for answer in found] == [403, 200, 200]
+    told = found[1].json()
+    assert (told["enabled"], told["level"], told["missed"]) == (True, 0.01, 0)
+    assert len(told["watched"]) == 4 * 5
+    assert client.get("/v1/drift").status_code == 401
+    described = client.get("/openapi.json", headers={"x-api-key": keys[0]}).json()
+    assert "/v1/drift" in described["paths"]
+
+
+def test_decisions_of_the_faces_are_seen(serve):
+    client = serve()
+    for number in range(5):
+        body = {"stage": "input", "conversation": {"messages": [USER | {"content": f"hello {number}"}]}}
+        assert client.post("/v1/decisions", json=body).status_code == 200
+    client.service.drift.work()
+    watched = {(x.stage, x.kind): x for x in client.service.drift.report().watched}
+    assert watched["input", "length"].compared == "in the first 1,000 decisions, of which 5 are there"
+    assert watched["response", "length"].compared == "in the first 1,000 decisions, of which 0 are there"
+
+
+async def lived(service, work):
+    await service.start()
+    await work()
+    return await service.drain()
+
+
+async def until(true, seconds=10.0):
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.01)
+
+
+def test_the_watch_goes_on_after_a_restart(small, monitor, caplog):
+    first = opened(small(), monitor)
+
+    async def drift():
+        see(first, low=True)
+
+    assert asyncio.run(lived(first, drift))
+    second = opened(small(), monitor)
+
+    async def nothing():
+        await until(lambda: second.drift.report().alarms)
+
+    with caplog.at_level(logging.WARNING):
+        caplog.clear()
+        assert asyncio.run(lived(second, nothing))
+    assert caplog.records == []
+    assert second.drift.report() == first.drift.report()
+    with contextlib.closing(open_store(small().store.url)) as store:
+        assert [kind for kind, *_ in kinds(store)] == ["drift"]
+
+
+def test_content_that_is_too_old_is_purged_while_it_runs(small, monitor):
+    gateway = small(audit=Audit(capture="full", keep_days=1))
+    service = opened(gateway, monitor)
+    old, new = time.time() - 2 * 86_400, time.time()
+    for at, name in ((old, "old"), (new, "new")):
+        service.log._clock = lambda at=at: at
+        placed = "response", "allow", "allow", "enforced", "response.pass", "p@1"
+        service.log.submit(Decision(name, at, *placed), {"text": name}).result()
+
+    async def purged():
+        await until(lambda: verify(service.store).purged == 1)
+
+    assert asyncio.run(lived(service, purged))
+    with contextlib.closing(open_store(gateway.store.url)) as store, store.read() as connection:
+        rows = {entry.decision_id: entry for entry in entries(connection)}
+    assert (rows["old"].content, rows["old"].purged) == (None, True)
+    assert rows["new"].content is not None
+
+
+def test_failures_are_logged_once_and_tried_again(small, monitor, monkeypatch, caplog):
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    service = opened(small(), monitor)
+    real, tries = type(service.store).write, []
+
+    def broken(store):
+        tries.append(1)
+        if len(tries) < 4:
+            raise StoreError("zebra")
+        return real(store)
+
+    async def work():
+        see(service, low=True)
+        monkeypatch.setattr(type(service.store), "write", broken)
+        await until(lambda: len(tries) >= 4 and [kind for kind, *_ in kinds(service.store)] == ["drift"])
+
+    assert asyncio.run(lived(service, work))
+    said = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert "drift failed (StoreError)" in said
+    assert len(said) == len(set(said))
+    assert "zebra" not in " ".join(said)
+
+
+def test_a_full_data_base_is_not_ready_and_one_with_room_again_is(serve):
+    client = serve()
+    engine = client.service.store.engine
+    with engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    limit = [pages]
+    pragma = lambda connection, *_: connection.execute(f"PRAGMA max_page_count = {limit[0]}")  # noqa: E731
+    sa.event.listen(engine, "checkout", pragma)
+    client.service._readiness = None
+    assert client.get("/readyz").json()["reasons"] == ["the store cannot be written"]
+    limit[0] = 1 << 30
+    client.service._readiness = None
+    assert client.get("/readyz").status_code == 200
+    before = verify(client.service.store).n
+    client.service._readiness = None
+    assert client.get("/readyz").status_code == 200
+    assert verify(client.service.store).n == before
+
+
+def test_what_is_kept_of_the_watch_is_small(small, monitor):
+    service = opened(small(), monitor)
+    see(service, low=True)
+    service.upkeep.look()
+    service.upkeep.save()
+    assert len(remembered(service.store, "drift")) < 50_000
+
+
+def test_drift_and_retention_are_told_in_words(configured):
+    words = "\n".join(explain(configured()))
+    assert "over the whole run it is false with probability at most 1 % for one monitor at one stage" in words
+    assert "of which there are 4." in words
+    assert "purged" not in words
+    off = msgspec.structs.replace(configured(), drift=Drift(enabled=False), audit=Audit("full", keep_days=30))
+    words = "\n".join(explain(off))
+    assert "Drift is not watched: nobody is told when the nominal rates no longer hold." in words
+    assert "What is kept of content, and reviewers' notes, are purged after 30 days." in words
+    assert "kept for good" in "\n".join(explain(msgspec.structs.replace(off, audit=Audit("full"))))
+
+
+def test_retention_and_drift_are_no_part_of_the_policy(configured):
+    other = msgspec.structs.replace(configured(), audit=Audit(keep_days=30), drift=Drift(level=0.1))
+    assert policy_id(other) == policy_id(configured())
