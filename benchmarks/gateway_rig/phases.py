@@ -20,6 +20,7 @@ from gateway_rig.processes import environment, module
 from gateway_rig.rounds import FAILED, Seen, add, take_turns
 from gateway_rig.serving import exact_loop
 from gateway_rig.setting import DIRECT, GATEWAY, LITELLM, LITELLM_COMMAND, PEER, Setting, bodies
+from gateway_rig.traffic import Exchange
 from offmap.gateway.store import find, open_store, verify
 
 Told = dict[str, Any]
@@ -140,7 +141,7 @@ def _arms(setting: Setting, name: str) -> Iterator[dict[str, Target]]:
         yield arms
 
 
-async def _one_by_one(arms: Mapping[str, Target], rows: Sequence[Any], repeats: int) -> dict[str, Seen]:
+async def _one_by_one(arms: Mapping[str, Target], rows: Sequence[Exchange], repeats: int) -> dict[str, Seen]:
     """Every exchange alone, through one arm after the other."""
     found = {name: Seen() for name in arms}
     clients = {name: Client(target) for name, target in arms.items()}
@@ -160,7 +161,8 @@ async def _one_by_one(arms: Mapping[str, Target], rows: Sequence[Any], repeats: 
 
 def _borne(setting: Setting, capacity: float) -> Told:
     """Open loops at growing rates, until the gateway cannot keep up: the highest rate that it bears."""
-    file, tried = setting.plan.work / "pocket-timers.json", []
+    file = setting.plan.work / "pocket-timers.json"
+    tried: list[Told] = []
     for number, share in enumerate(SHARES):
         plan = replace(setting.plan, rate=share * capacity, seconds=max(20.0, setting.plan.seconds), rounds=1)
         with setting.served(f"pocket-{number}", "--timers", file) as (target, _):

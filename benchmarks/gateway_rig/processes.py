@@ -95,7 +95,7 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path, path: str, pa
             return
         time.sleep(0.1)
     said = log.read_text(errors="replace")[-2000:]
-    raise RuntimeError(f"{process.args} does not answer:\n{said}")
+    raise RuntimeError(f"what logs to {log.name} does not answer:\n{said}")
 
 
 def _answers(port: int, path: str) -> bool:

@@ -100,7 +100,8 @@ def _streamed(row: Exchange, answer: Answer) -> tuple[str, float, float]:
     nothing, first, due = float("nan"), None, None
     if answer.status != 200:
         return FAILED, nothing, nothing
-    hold, said, calls, reason = HoldBack(), "", [], ""
+    hold, said, reason = HoldBack(), "", ""
+    calls: list[dict[str, Any]] = []
     for at, event in events(answer):
         if "choices" not in event:
             return FAILED, nothing, nothing

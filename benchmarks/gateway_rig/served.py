@@ -106,12 +106,13 @@ class Timers:
 
         async def timed(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "http" or scope["method"] != "POST":
-                return await app(scope, receive, send)
+                await app(scope, receive, send)
+                return
             found: dict[str, float] = {}
             _REQUEST.set(found)
             start = time.perf_counter()
             try:
-                return await app(scope, receive, send)
+                await app(scope, receive, send)
             finally:
                 self.requests.append({**found, "whole": time.perf_counter() - start})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +139,6 @@ def setting(plan: Plan) -> Iterator[Setting]:
         yield made
 
 
-def bodies(rows: list[Exchange], *, stream: bool = False) -> list[bytes]:
+def bodies(rows: Sequence[Exchange], *, stream: bool = False) -> list[bytes]:
     """The body of each request."""
     return [row.request(stream=stream) for row in rows]

@@ -177,7 +177,8 @@ def _added(told: Told) -> Spec:
             row: Row = {"arm": name, "quantile": which, "value": each["value"]}
             rows.append(row | {"low": _drawn(each["low"], each["value"]), "high": _drawn(each["high"], each["value"])})
     names = list(dict.fromkeys(row["arm"] for row in rows))
-    x = alt.X("value:Q", title="added latency, ms")
+    ticks = alt.Axis(values=[0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000])
+    x = alt.X("value:Q", title="added latency, ms", scale=alt.Scale(type="symlog", constant=1), axis=ticks)
     y = alt.Y("quantile:N", title=None, sort=["p50", "p90", "p99"])
     shift = alt.YOffset("arm:N", sort=names)
     colour = alt.Color("arm:N", sort=names, scale=alt.Scale(domain=names, range=list(_COLOURS[: len(names)])))

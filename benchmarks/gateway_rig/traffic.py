@@ -69,7 +69,7 @@ class Exchange(msgspec.Struct, frozen=True):
         calls = _written(self.reply).get("tool_calls", ())
         deltas += [{"tool_calls": [{"index": n, **call}]} for n, call in enumerate(calls)]
         reason = "tool_calls" if calls else "stop"
-        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
         choices.append({"index": 0, "delta": {}, "finish_reason": reason})
         head = _head("chat.completion.chunk", self.name)
         return [*(_event(msgspec.json.encode(head | {"choices": [each]})) for each in choices), _event(b"[DONE]")]

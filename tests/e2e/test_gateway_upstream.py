@@ -167,7 +167,10 @@ def test_a_prompt_that_is_stopped_is_refused_and_the_model_never_sees_it(real, s
     with talking(gateway) as client:
         answer = client.chat.completions.create(**asking(name, prompt, stream=stream))
         if stream:
-            chunks = list(answer)
+            chunks = []
+            with pytest.raises(openai.APIError, match=REFUSAL) as caught:
+                chunks.extend(answer)
+            assert caught.value.code == "content_filter"
             found = (text_of(chunks), text_of(chunks, "refusal"), reason_of(chunks))
         else:
             message = answer.choices[0].message
@@ -275,7 +278,8 @@ def scripted():
 def lenient(scripted, tmp_path_factory):
     """A gateway that enforces everything and finds nothing. What it can stop is what cannot be read."""
     stages = [stage(name) for name in STAGES]
-    running = configured(tmp_path_factory.mktemp("lenient"), scripted.url, *stages, more="[server]\ndrain_s = 5\n")
+    more = "[server]\ndrain_s = 5\n[stream]\non_stop = 'refusal'\n"
+    running = configured(tmp_path_factory.mktemp("lenient"), scripted.url, *stages, more=more)
     yield running
     running.stop()
 
@@ -294,7 +298,7 @@ def wary(scripted, tmp_path_factory):
     )
     stages = [stage("response", unknown=ALWAYS, more=modify), stage("tool_call")]
     stages.append(stage("conversation", unsafe=ALWAYS))
-    more = "[stream]\nsegment_chars = 60\non_stop = 'error'\n"
+    more = "[stream]\nsegment_chars = 60\n"
     running = configured(tmp_path_factory.mktemp("wary"), scripted.url, *stages, more=more)
     yield running
     running.stop()
@@ -425,7 +429,7 @@ def test_only_tools_that_read_may_be_called(wary, scripted):
     assert choice.message.content == TALL
 
 
-def test_a_stop_after_a_part_has_left_is_told_twice_where_errors_are_wanted(wary, scripted):
+def test_a_stop_after_a_part_has_left_is_told_twice(wary, scripted):
     scripted.says = lambda body: [*words(TALL), piece(reason="stop")]
     headers, chunks = {"x-offmap-conversation": "talk"}, []
     count = len(kept(wary))

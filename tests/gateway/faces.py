@@ -208,8 +208,9 @@ def stream(faces, case):
     except openai.APIStatusError as error:
         return Answer("stream", case, "failed", _names(error.response.headers), code=error.status_code)
     except (openai.APIError, httpx2.HTTPError) as error:
-        verdict = "stopped" if getattr(error, "code", "") == "content_filter" else "cut"
-        return Answer("stream", case, verdict, tuple(told), text="".join(text), code=200 if told or verdict == "stopped" else 0)
+        stopped = getattr(error, "code", "") == "content_filter"
+        code = 200 if told or stopped else 0
+        return Answer("stream", case, "stopped" if stopped else "cut", tuple(told), text="".join(text), code=code)
     verdict = "passed" if reason in ("stop", "tool_calls") else "stopped" if reason else "cut"
     return Answer("stream", case, verdict, tuple(told), text="".join(text))
 

@@ -7,7 +7,6 @@ become a huge one). Knows nothing of chats or policies. What it says of a failur
 from __future__ import annotations
 
 import asyncio
-import http.cookiejar
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -91,19 +90,18 @@ class Upstream:
         bounds: Bounds | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        headers = {"accept-encoding": "identity", "user-agent": "offmap"}
+        # Without a client around it: that follows redirects and keeps cookies, unless told, and takes its time.
+        self._transport = transport or httpx2.AsyncHTTPTransport(trust_env=False)
+        self._base = base_url.rstrip("/")
+        self._headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "offmap"}
         if key:
-            headers["authorization"] = f"Bearer {key}"
-        self._client = httpx2.AsyncClient(
-            base_url=base_url, headers=headers, timeout=timeout, transport=transport, trust_env=False
-        )
-        # One caller's cookies would be sent with the next one's request.
-        self._client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+            self._headers["authorization"] = f"Bearer {key}"
+        self._told = {"timeout": httpx2.Timeout(timeout).as_dict()}
         self._key, self._timeout, self._bounds = key, timeout, bounds or Bounds()
 
     async def aclose(self) -> None:
         """Close its connections."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def answer(self, method: str, path: str, body: bytes | None = None) -> dict[str, object]:
         """The JSON object that it answers with.
@@ -152,10 +150,10 @@ class Upstream:
 
     @asynccontextmanager
     async def _open(self, method: str, path: str, body: bytes | None) -> AsyncIterator[httpx2.Response]:
-        headers = {"content-type": "application/json"} if body is not None else {}
+        headers = self._headers if body is None else {**self._headers, "content-type": "application/json"}
+        request = httpx2.Request(method, self._base + path, content=body, headers=headers, extensions=self._told)
         with _failures():
-            request = self._client.build_request(method, path, content=body, headers=headers)
-            response = await self._client.send(request, stream=True)
+            response = await self._transport.handle_async_request(request)
         try:
             if response.status_code >= 300:
                 raise await self._refused(response)
