@@ -31,6 +31,10 @@ STREAM_RATE = 10.0
 """Streams a second: each is some thirty events long, and the sender and both servers before it are Python too."""
 
 
+SHORTEST_SOAK = 60.0
+"""Seconds: three points of a slope in the second half."""
+
+
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,6 +50,8 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(arguments)
     if min(asked.rate, asked.seconds, asked.rounds) <= 0 or min(asked.think, asked.soak, asked.max_wait_ms) < 0:
         parser.error("wanted a rate, seconds and rounds above 0, and no negative number")
+    if 0 < asked.soak < SHORTEST_SOAK:
+        parser.error(f"--soak is {asked.soak:g}; wanted 0, or at least {SHORTEST_SOAK:g} seconds")
     return asked
 
 

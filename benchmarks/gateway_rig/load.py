@@ -20,6 +20,8 @@ import numpy as np
 from gateway_rig.figures import Array
 
 TIMEOUT = 60.0
+IDLE = 3.0
+"""Seconds after which a connection is not used again: uvicorn closes it after 5, which must not meet a request."""
 
 
 class Target(NamedTuple):
@@ -63,7 +65,7 @@ class Client:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, body: bytes, due: float, headers: Sequence[tuple[str, str]] = ()) -> Answer:
         """Post one chat."""
@@ -80,12 +82,12 @@ class Client:
         if found.get("connection", "").lower() == "close":
             writer.close()
         else:
-            self._idle.append((reader, writer))
+            self._idle.append((done, reader, writer))
         return Answer(due, sent, done, status, found, tuple(pieces))
 
     async def aclose(self) -> None:
         """Close what is idle."""
-        for _, writer in self._idle:
+        for *_, writer in self._idle:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -93,8 +95,8 @@ class Client:
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof():  # a server closes what was idle for long
+            since, reader, writer = self._idle.pop()
+            if time.monotonic() - since < IDLE and not reader.at_eof():
                 return reader, writer
             writer.close()
         return await asyncio.open_connection("127.0.0.1", self._target.port)

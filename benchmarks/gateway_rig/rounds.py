@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from offmap.gateway.streaming import HoldBack
 
 WARM = 20
 """Requests before each round that are not measured: connections are made, caches filled."""
+SETTLE = 1.0
+"""Seconds after a round, in which a server ends what it still does for requests that it has answered."""
 ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
 
 
@@ -45,10 +48,15 @@ class Seen:
 
 
 def turns(arms: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
-    """Whose turn it is: every arm once a round, in an order that rotates, so that each comes first as often."""
+    """Whose turn it is: every arm once a round, in an order that rotates and, every other time, runs backwards.
+
+    So each comes first as often, and no arm always follows the same one.
+    """
     for number in range(rounds):
-        for place in range(len(arms)):
-            yield number, arms[(number + place) % len(arms)]
+        start = number // 2 % len(arms)
+        order = [*arms[start:], *arms[:start]]
+        for name in reversed(order) if number % 2 else order:
+            yield number, name
 
 
 def drawn(plan: Plan, rows: Sequence[Exchange], number: int) -> tuple[list[Exchange], Array]:
@@ -69,6 +77,7 @@ async def take_turns(
         await closed_loop(client, sent[:WARM])
         answers = await open_loop(client, sent, due)
         await client.aclose()
+        await asyncio.sleep(SETTLE)
         add(found[name], asked, answers, stream=stream)
     return found
 

@@ -24,6 +24,9 @@ EXPIRY = 30.0
 """Seconds for which a conversation is remembered here: long before the second half, as many expire as begin."""
 TURNS = 4
 """Requests of one conversation."""
+AGAIN = 0.4
+"""The share of the time after which conversations come again, forgotten: what remembers a stated number of them, as the
+watch over drift does, is full before the second half begins."""
 WINDOW = 10.0
 """Seconds of a window that is one point of a slope: its median; of allocated blocks the lowest, after a collection."""
 
@@ -81,9 +84,10 @@ async def _drive(setting: Setting, target: Target, pid: int, seconds: float) -> 
     due = figures.arrivals(setting.plan.rate, seconds, setting.plan.seed)
     rows = setting.exchanges
     known = bodies(rows)
+    different = max(1, int(AGAIN * len(due) / (2 * TURNS)))
     names: list[list[tuple[str, str]]] = []
     for number in range(len(due)):
-        remembered = [("x-offmap-conversation", f"soak-{number // (2 * TURNS)}")]
+        remembered = [("x-offmap-conversation", f"soak-{number // (2 * TURNS) % different}")]
         names.append(remembered if number % 2 else [])
     client, samples = Client(target), list[Sample]()
     sampling = asyncio.create_task(_sample(pid, setting.store("soak"), samples))

@@ -13,7 +13,8 @@ from offmap.gateway.config import read_gateway
 from offmap.gateway.decision import Decision, Finding
 from offmap.gateway.live import Live
 from offmap.gateway.policy import bands, policy_id
-from offmap.gateway.store import AuditLog, ReviewRules, open_store, verify
+from offmap.gateway.store import AuditLog, Review, ReviewRules, chain, open_store, verify
+from offmap.gateway.store.capture import canonical
 from offmap.gateway.store.promotions import proposals
 from offmap.gateway.store.tables import REVIEW
 
@@ -65,6 +66,9 @@ def fill(store, n=100, at=1e9, version="v1"):
         verdict = sa.case((unsafe, "unsafe"), else_="safe")
         mine = REVIEW.c.decision_id.startswith(version)
         connection.execute(sa.update(REVIEW).where(mine).values(**said, verdict=verdict))
+        settled = connection.execute(sa.select(REVIEW.c.id, REVIEW.c.decision_id, REVIEW.c.verdict).where(mine)).all()
+        reviews = [Review(number, name, "decided", at, word, "anna") for number, name, word in settled]
+        chain.append(connection, [chain.Row("review", each.decision_id, canonical(each), "none") for each in reviews])
 
 
 def told(capsys, *arguments, code=0):
@@ -109,7 +113,7 @@ def test_promoting_wants_a_name_and_going_back_is_promoting(store, capsys):
     told(capsys)
     own, kept = (each.id for each in proposals(store))
     assert "--by: found no name" in told(capsys, "--promote", kept, code=2)
-    assert verify(store).n == 105
+    assert verify(store).n == 210
     out = told(capsys, "--promote", kept, "--by", "ada")
     assert f"Proposal {kept} is in force for stage response, promoted by ada" in out
     listed = told(capsys, "--list")
@@ -121,7 +125,7 @@ def test_promoting_wants_a_name_and_going_back_is_promoting(store, capsys):
     assert Live(store, read_gateway("gateway.toml")).now.told == ()
     assert f"Proposal {kept} is rejected by ben" in told(capsys, "--reject", kept, "--by", "ben")
     assert "found it rejected by ben" in told(capsys, "--promote", kept, "--by", "ada", code=2)
-    assert (verify(store).n, verify(store).broken_at) == (108, None)
+    assert (verify(store).n, verify(store).broken_at) == (213, None)
 
 
 def test_a_second_proposal_is_compared_with_what_is_in_force(store, capsys):

@@ -7,6 +7,7 @@ import time
 from typing import get_args
 
 import httpx2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,23 @@ def client(*responses, **options):
 
 def said(body, status=200, **headers):
     return httpx2.Response(status, json=body, headers=headers)
+
+
+@given(
+    st.lists(st.builds(ToolCall, st.sampled_from("ab"), st.sampled_from(["{}", "[]"]), st.sampled_from(["", "1"]))),
+    st.lists(st.builds(ToolCall, st.sampled_from("ab"), st.sampled_from(["{}", "[]"]), st.sampled_from(["", "1"]))),
+)
+def test_each_call_that_is_left_is_made_once_and_no_other(calls, left):
+    answer = Answer("modify", "modify", "enforced", "response", "r", message=Message("assistant", "", tuple(left)))
+    rest, wanted = list(left), []
+    for call in calls:
+        wanted.append(call in rest)
+        if call in rest:
+            rest.remove(call)
+    assert answer.keeps(calls) == wanted
+    assert Answer("allow", "allow", "enforced", "response", "r").keeps(calls) == [True] * len(calls)
+    blocked = msgspec.structs.replace(answer, action="block")
+    assert blocked.keeps(calls) == [False] * len(calls)
 
 
 def test_the_words_are_the_gateways():

@@ -123,7 +123,7 @@ def check(answers, url):
         assert each.verdict != "passed" or not each.case.harm, (each.face, each.case)
         if each.face in CHAT:
             assert each.case.reply.startswith(each.text)
-            assert (each.verdict == "passed") == (each.text == each.case.reply)
+            assert each.verdict != "passed" or each.text == each.case.reply
             assert HARM not in each.text
     return counts | {
         "lost": len({*told} - {*kept}) + len({*hashed} - hashes),

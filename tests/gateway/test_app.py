@@ -33,6 +33,21 @@ def test_health_and_readiness(client, monitor):
     assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize(("role", "status"), [("caller", 403), ("reviewer", 200), ("admin", 200)])
+def test_metrics_are_not_for_callers(serve, role, status):
+    """Who probes would read in them what its probes did."""
+    key, record = new_key("someone", role)
+    client = serve(keys=Keys((record,)))
+    assert client.get("/metrics").status_code == 401
+    answer = client.get("/metrics", headers={"authorization": f"Bearer {key}"})
+    assert (answer.status_code, "offmap_" in answer.text) == (status, status == 200)
+
+
+def test_without_keys_metrics_are_read_on_this_machine(client):
+    assert client.get("/metrics").status_code == 200
+    assert client.get("/metrics", headers={"host": "evil.example"}).status_code == 403
+
+
 def test_a_monitor_that_never_answered_is_not_ready_until_it_does(serve, monitor):
     monitor.fault = "failed"
     client = serve()

@@ -15,10 +15,11 @@ from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.gateway.config import Actions, Audit, Gateway, Limits, MonitorTable, StageTable, Step, default_gateway
 from offmap.gateway.decision import STOPS, Finding
-from offmap.gateway.engine import Clocks, Engine, uuid7
+from offmap.gateway.engine import Clocks, Engine
 from offmap.gateway.monitors import Opened, Running
 from offmap.gateway.opening import open_monitors
 from offmap.gateway.policy import contradictions, promoted
+from offmap.gateway.uuid7 import uuid7
 from offmap.monitor import Verdict
 
 HELLO = Conversation("c", (Message("user", "hello"), Message("assistant", "hi there")))

@@ -134,3 +134,10 @@ def test_beyond_loopback_keys_are_wanted(host):
     with pytest.raises(InputError, match="no API keys"):
         require_closed(host, Keys())
     require_closed(host, Keys((new_key("a", "caller")[1],)))
+
+
+def test_a_file_that_holds_no_key_is_no_way_to_be_open(tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text("# none yet\n")
+    with pytest.raises(InputError, match="found no key"):
+        load_keys(path, {})

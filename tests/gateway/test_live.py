@@ -156,6 +156,25 @@ def test_a_proposal_that_cannot_be_read_is_not_promoted_and_not_in_force(store, 
     assert verify(store).n == 0
 
 
+@pytest.mark.parametrize("versions", [{}, {"other": "v1"}, {"m": "v1", "other": "v1"}])
+def test_versions_that_do_not_name_every_monitor_are_refused(store, file, versions):
+    steps = (Bands("m", (0.2, 0.2), (0.2, 0.2)),)
+    made = Proposal("response", steps, 0.01, "stopped", Rates(0.01, 0.0, (1.0,)), 100)
+    number = add_proposal(store, Draft("response", policy_id(file), versions, canonical(made), "null"), 5.0)
+    with pytest.raises(InputError, match=r"versions of .* and the cascade is m"):
+        Live(store, file).promote(number, "anna")
+    assert verify(store).n == 0
+
+
+def test_a_forged_promotion_is_told_and_not_in_force(store, file):
+    add(store, file, 0.2)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE proposal SET state = 'promoted', seq = 999, versions = '{}' WHERE id = 2")
+    found = Live(store, file, {"m": Graded()}).now
+    assert found.gateway == file
+    assert "Proposal 2 is called promoted and is NOT in force" in found.told[0]
+
+
 def test_an_engine_takes_over_bands_and_nothing_else(file):
     class Nowhere:
         async def append(self, decision, content, /):

@@ -217,3 +217,19 @@ def test_every_met_set_has_the_most_severe_action():
         for met in itertools.permutations(acts, size):
             wanted = max((acts[each] for each in met), key=order.index)
             assert rule(stage, met, enforced=True).would == wanted
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\u202ea", "x" * 65, " a"])
+def test_names_are_of_one_line_and_seen(name):
+    policy = gateway()
+    assert "name: found" in found(msgspec.structs.replace(policy, name=name))
+    monitors = {**policy.monitors, name: MonitorTable(bundle="pocket")}
+    assert "found the name" in found(msgspec.structs.replace(policy, monitors=monitors))
+
+
+def test_what_does_nothing_is_told():
+    policy = msgspec.structs.replace(gateway(), audit=Audit(keep_days=3))
+    told = list(warnings(policy))
+    assert {"monitors.b: no stage asks it", "monitors.c: no stage asks it"} <= set(told)
+    assert any("nothing to remove" in each for each in told)
+    assert not any("nothing to remove" in each for each in warnings(gateway()))

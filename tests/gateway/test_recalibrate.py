@@ -118,7 +118,7 @@ def label_all(store):
     while held := lease(store, "anna", 60, 1e9):
         decision = chain.find(store, held.item.decision_id).decision
         verdict = "unsafe" if decision.findings[0].p_unsafe < 0.001 else "safe"
-        decide(store, held.item.id, held.token, verdict, 1e9)
+        decide(store, held.item.id, held.token, verdict, 1e9, by="anna")
 
 
 def test_from_decisions_to_labels_to_a_promotion_to_other_decisions(gateway):

@@ -1,7 +1,9 @@
 """Traffic from the log: which rows, what they weigh, and what is refused because nobody can know it."""
 
 import contextlib
+import gc
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from offmap.errors import InputError
 from offmap.gateway.decision import Decision, Finding
 from offmap.gateway.store import AuditLog, ReviewRules, Ticket, decide, enqueue, lease, open_store
 from offmap.gateway.store.tables import REVIEW
+from offmap.gateway.tuning import from_log
 from offmap.gateway.tuning.from_log import logged_traffic, require_labels
 
 
@@ -49,7 +52,7 @@ def test_a_label_given_on_the_queue_is_the_rows_label(store):
     write(store, [decision(0, 0.01, "escalate"), decision(1, 0.2), decision(2, 0.3), decision(3, 0.4)])
     for verdict in ("unsafe", "safe", "unsure"):
         held = lease(store, "anna", 50, 1.0)
-        decide(store, held.item.id, held.token, verdict, 2.0)
+        decide(store, held.item.id, held.token, verdict, 2.0, by="anna")
     traffic = logged_traffic(store, "response", ["m"]).traffic
     np.testing.assert_array_equal(traffic.unsafe, [1, 0, math.nan, math.nan])
     np.testing.assert_array_equal(traffic.p_unsafe[:, 0], [0.01, 0.2, 0.3, 0.4])
@@ -187,3 +190,25 @@ def test_a_log_without_such_decisions_is_told(store):
     for stage, monitors in (("input", ["m"]), ("response", ["m", "n"]), ("response", ["n"])):
         with pytest.raises(InputError, match=f"stages.{stage}: found no decision"):
             logged_traffic(store, stage, monitors)
+
+
+def test_of_a_long_log_the_newest_decisions_are_read_and_that_is_told(store, monkeypatch):
+    write(store, [decision(n, p=n / 100) for n in range(30)])
+    assert len(logged_traffic(store, "response", ["m"]).traffic) == 30
+    monkeypatch.setattr(from_log, "NEWEST", 20)
+    found = logged_traffic(store, "response", ["m"])
+    np.testing.assert_array_equal(found.traffic.p_unsafe[:, 0], np.arange(10, 30) / 100)
+    assert "only the newest 20 decisions of the log were read" in found.notes
+
+
+def test_a_row_takes_little_memory(store):
+    """What a decision says beside its p-values is not kept: between 500 and 2,500 rows, no more than 250 bytes each."""
+    peaks = []
+    for first, n in ((0, 500), (500, 2000)):
+        write(store, [decision(first + number) for number in range(n)])
+        gc.collect()
+        tracemalloc.start()
+        logged_traffic(store, "response", ["m"])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / 2000 < 250

@@ -12,6 +12,7 @@ from offmap.gateway.policy import Bands, bands
 from offmap.gateway.store import verify
 from offmap.gateway.store.capture import canonical
 from offmap.gateway.store.promotions import Draft, add_proposal, proposals
+from offmap.gateway.tuning import recalibration
 from offmap.gateway.tuning.compare import Change, Comparison, Rate, Side
 from offmap.gateway.tuning.proposal import Proposal, Rates
 
@@ -58,7 +59,9 @@ def add(client, cut, note=HOSTILE):
 
 def send(client, what, headers=HERE, **fields):
     page = client.get(PLACE)
-    return client.post(f"{PLACE}/{what}", data={"token": token(page), **fields}, headers=headers)
+    seen = re.search(r'name="seen" value="(\d+)"', page.text)
+    sent = {"token": token(page), "seen": seen[1] if seen else "0"}
+    return client.post(f"{PLACE}/{what}", data=sent | fields, headers=headers)
 
 
 def cut(client):
@@ -111,6 +114,30 @@ def test_an_admin_promotes_and_goes_back(client, keys):
     assert verify(client.service.store).n == 5
     found = {each.id: each for each in proposals(client.service.store)}
     assert (found[first].decided_by, found[second].state) == ("admin-key", "rejected")
+
+
+def test_a_promotion_from_a_page_that_is_old_is_refused(client, keys):
+    first, second, third = (add(client, cut) for cut in (0.2, 0.3, 0.4))
+    sign_in(client, keys, "admin")
+    assert send(client, "promote", proposal=first).status_code == 200
+    old = re.search(r'name="seen" value="(\d+)"', client.get(PLACE).text)[1]
+    assert send(client, "promote", proposal=second).status_code == 200
+    page = send(client, "promote", proposal=third, seen=old)
+    assert page.status_code == 409
+    assert "somebody else has promoted or rejected a proposal since" in page.text
+    assert cut(client) == 0.3
+    assert send(client, "promote", proposal=third, seen="").status_code == 400
+    assert send(client, "promote", proposal=third).status_code == 200
+    assert cut(client) == 0.4
+
+
+def test_one_proposal_is_made_at_a_time(client, keys):
+    sign_in(client, keys, "admin")
+    with recalibration._AT_WORK:
+        page = send(client, "propose", stage="response")
+    assert page.status_code == 409
+    assert "another proposal is being made" in page.text
+    assert "found no decision" in send(client, "propose", stage="response").text
 
 
 def test_it_shows_bands_rates_changes_and_notes_and_escapes_all(client, keys):

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import msgspec
@@ -179,7 +179,10 @@ def test_every_arm_has_every_place_as_often():
     found = list(rounds.turns(["a", "b", "c"], 6))
     for number in range(6):
         assert sorted(arm for at, arm in found if at == number) == ["a", "b", "c"]
-    assert sorted(arm for _, arm in found[::3]) == ["a", "a", "b", "b", "c", "c"]
+    for place in range(3):
+        assert sorted(arm for _, arm in found[place::3]) == ["a", "a", "b", "b", "c", "c"]
+    after = {(one, other) for (at, one), (_, other) in pairwise(found) if one != other}
+    assert len(after) == 6
 
 
 def test_the_gateway_reads_what_the_rig_writes(rows):

@@ -1,60 +1,32 @@
-"""What goes on beside the traffic: drift told once everywhere, content purged, the watch kept; a probe that writes."""
+"""What goes on beside the traffic: drift told once everywhere, content purged, the watch kept."""
 
 import asyncio
 import contextlib
 import json
 import logging
+import threading
 import time
 
 import msgspec
-import numpy as np
 import pytest
-import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from offmap.gateway import upkeep as room
 from offmap.gateway.config import Audit, Drift
-from offmap.gateway.decision import Decision, Finding
+from offmap.gateway.decision import Decision
 from offmap.gateway.explain import explain
 from offmap.gateway.keys import Keys, new_key
 from offmap.gateway.policy import policy_id
-from offmap.gateway.service import Service
 from offmap.gateway.store import StoreError, entries, open_store, verify
-from offmap.gateway.store.state import remembered
+
+from .services import kinds, lived, opened, see, until, watching
 
 USER = {"role": "user", "content": "hello"}
 
 
 @pytest.fixture
 def small(configured):
-    """A configuration whose watch needs few decisions."""
-
-    def made(**fields):
-        return msgspec.structs.replace(configured(), drift=Drift(window=50, reference=50), **fields)
-
-    return made
-
-
-def opened(gateway, monitor):
-    return Service(gateway, monitors={"fake": monitor}, keys=Keys())
-
-
-def see(service, low, count=300):
-    """Decisions whose p-values of harm were uniform and became small after the first 60."""
-    from offmap.conversation import Conversation, Message
-
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        p = float(rng.beta(0.2, 1)) if low and number > 60 else float(rng.random())
-        finding = Finding("fake", "fake-1", "scored", p, p, 0.5, windows=1)
-        placed = number * 1.0, "response", "allow", "allow", "enforced", "response.pass", "p@1", f"c{number}"
-        decision = Decision(f"id-{number}", *placed, findings=(finding,))
-        service.drift.saw(decision, Conversation("c", (Message("user", "zebra words"), Message("assistant", "yes"))))
-
-
-def kinds(store):
-    with store.read() as connection:
-        return [(entry.kind, entry.decision_id, json.loads(entry.record)) for entry in entries(connection)]
+    return watching(configured)
 
 
 def metric(service, name):
@@ -118,38 +90,54 @@ def test_decisions_of_the_faces_are_seen(serve):
     assert watched["response", "length"].compared == "in the first 1,000 decisions, of which 0 are there"
 
 
-async def lived(service, work):
-    await service.start()
-    await work()
-    return await service.drain()
+def test_purging_keeps_nothing_else_waiting(small, monitor, monkeypatch):
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    service, entered, go_on = (
+        opened(small(audit=Audit("full", keep_days=1)), monitor),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def slow(*_):
+        entered.set()
+        go_on.wait(10)
+        yield from ()
+
+    monkeypatch.setattr(room, "purges", slow)
+
+    async def work():
+        try:
+            await until(entered.is_set)
+            see(service, low=True)
+            await until(lambda: [kind for kind, *_ in kinds(service.store)] == ["drift"], 5)
+        finally:
+            go_on.set()
+
+    assert asyncio.run(lived(service, work))
 
 
-async def until(true, seconds=10.0):
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends
-        await asyncio.sleep(0.01)
+def test_overdue_reviews_are_settled_while_nobody_asks(small, monitor, monkeypatch, caplog):
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    service = opened(small(), monitor)
+    placed = "response", "escalate", "escalate", "enforced", "response.uncertain", "p@1"
+    decision, real, tries = Decision("late", time.time(), *placed), room.settle_overdue, []
+    service.log.submit(decision, {"text": "late"}).result()
 
+    def broken(*args):
+        tries.append(1)
+        if len(tries) < 4:
+            raise StoreError("zebra")
+        return real(*args)
 
-def test_the_watch_goes_on_after_a_restart(small, monitor, caplog):
-    first = opened(small(), monitor)
+    monkeypatch.setattr(room, "settle_overdue", broken)
+    service.upkeep._clock = lambda: time.time() + 10_000
 
-    async def drift():
-        see(first, low=True)
+    async def work():
+        await until(lambda: [kind for kind, *_ in kinds(service.store)] == ["decision", "review"])
 
-    assert asyncio.run(lived(first, drift))
-    second = opened(small(), monitor)
-
-    async def nothing():
-        await until(lambda: second.drift.report().alarms)
-
-    with caplog.at_level(logging.WARNING):
-        caplog.clear()
-        assert asyncio.run(lived(second, nothing))
-    assert caplog.records == []
-    assert second.drift.report() == first.drift.report()
-    with contextlib.closing(open_store(small().store.url)) as store:
-        assert [kind for kind, *_ in kinds(store)] == ["drift"]
+    assert asyncio.run(lived(service, work))
+    said = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert said == ["settling overdue reviews failed (StoreError)"]
 
 
 def test_content_that_is_too_old_is_purged_while_it_runs(small, monitor):
@@ -192,33 +180,6 @@ def test_failures_are_logged_once_and_tried_again(small, monitor, monkeypatch, c
     assert "drift failed (StoreError)" in said
     assert len(said) == len(set(said))
     assert "zebra" not in " ".join(said)
-
-
-def test_a_full_data_base_is_not_ready_and_one_with_room_again_is(serve):
-    client = serve()
-    engine = client.service.store.engine
-    with engine.connect() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-    limit = [pages]
-    pragma = lambda connection, *_: connection.execute(f"PRAGMA max_page_count = {limit[0]}")  # noqa: E731
-    sa.event.listen(engine, "checkout", pragma)
-    client.service._readiness = None
-    assert client.get("/readyz").json()["reasons"] == ["the store cannot be written"]
-    limit[0] = 1 << 30
-    client.service._readiness = None
-    assert client.get("/readyz").status_code == 200
-    before = verify(client.service.store).n
-    client.service._readiness = None
-    assert client.get("/readyz").status_code == 200
-    assert verify(client.service.store).n == before
-
-
-def test_what_is_kept_of_the_watch_is_small(small, monitor):
-    service = opened(small(), monitor)
-    see(service, low=True)
-    service.upkeep.look()
-    service.upkeep.save()
-    assert len(remembered(service.store, "drift")) < 50_000
 
 
 def test_drift_and_retention_are_told_in_words(configured):

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -124,6 +125,61 @@ def test_only_the_calls_that_the_policy_leaves_are_made(narrowing, ask):
     both = AIMessage("", tool_calls=[*calling("bomb").tool_calls, *calling("bomb", "change").tool_calls])
     ask(agent(narrowing, both, "done", stages=["tool_call"]), "fine")
     assert MADE == ["bomb"]
+
+
+def test_a_call_is_left_by_its_name_and_arguments_not_by_its_id_alone(narrowing, ask):
+    """Ids are the model's: a call that changes something may have the id of one that merely looks."""
+    same = [{**call, "id": "c1"} for call in (*calling("a").tool_calls, *calling("a", "change").tool_calls)]
+    both = AIMessage("bomb", tool_calls=same)
+    result = ask(agent(narrowing, both, "done", stages=["response"]), "fine")
+    assert (MADE, [call["name"] for call in result["messages"][1].tool_calls]) == (["a"], ["look"])
+
+
+@pytest.fixture(params=["wrap_model_call", "awrap_model_call"])
+def around(request):
+    """Runs a middleware around a call of the model that gives these messages."""
+
+    def run(gateway, *given):
+        middleware, response = GatewayMiddleware(gateway, ["response"]), ModelResponse(result=list(given))
+        asked = ModelRequest(model=Model(messages=iter(())), messages=[HumanMessage("fine")], tools=[])
+
+        async def handler(_):
+            return response
+
+        if request.param == "wrap_model_call":
+            return middleware.wrap_model_call(asked, lambda _: response)
+        return asyncio.run(middleware.awrap_model_call(asked, handler))
+
+    return run
+
+
+def test_every_message_of_a_result_is_looked_at(gateway, words, around):
+    said = [calling("here"), ToolMessage("noted", tool_call_id="look-1"), AIMessage("done")]
+    before = len(words.decisions)
+    assert around(gateway, *said).result == said
+    assert [each["messages"] for each in words.decisions[before:]] == [4]
+    for bad in (AIMessage("bomb"), ToolMessage("bomb", tool_call_id="look-1")):
+        assert around(gateway, *said, bad).text == REFUSAL
+    stopped = around(gateway, AIMessage("bomb"), AIMessage("fine"))
+    assert (stopped.text, stopped.tool_calls) == (REFUSAL, [])
+
+
+def test_several_messages_are_never_changed_in_part(narrowing, around):
+    """The policy reads the calls of the last message only: one before it may hold any."""
+    said = [AIMessage("bomb", tool_calls=calling("a", "change").tool_calls), ToolMessage("x", tool_call_id="change-1")]
+    for last in ([], [AIMessage("fine")]):
+        stopped = around(narrowing, *said, *last)
+        assert (stopped.text, stopped.tool_calls, stopped.response_metadata["offmap"]["action"]) == (
+            NO_GATEWAY,
+            [],
+            "modify",
+        )
+
+
+@pytest.mark.parametrize("given", [[], [ToolMessage("x", tool_call_id="c")]])
+def test_a_result_without_a_reply_is_an_error(gateway, around, given):
+    with pytest.raises(ValueError, match="no AIMessage"):
+        around(gateway, *given)
 
 
 def test_without_a_gateway_nothing_goes_on(gone, ask):

@@ -189,7 +189,7 @@ def purge(*, older_than: str, source: StoreOptions = SERVED) -> None:
 
     now, seconds = time.time(), _seconds(older_than)
     with source.opened() as store:
-        done = purge_store(store, now - seconds, now)
+        done = purge_store(store, max(0.0, now - seconds), now)  # nothing is older than the clock
         vacuum = store.engine.dialect.name == "postgresql"
     before = datetime.fromtimestamp(done.before / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     told = f"Purged the content of {done.rows} rows and {done.notes} notes from before {before}."
@@ -224,7 +224,9 @@ def _verdict(found: Verified, kept: Checkpoint | None) -> str:
     )
     if found.broken_at is not None:
         return f"BROKEN at row {found.broken_at}: {found.reason}. What holds: {rows}."
-    against = f" It is what the checkpoint of row {kept.seq} says." if kept else ""
+    against = ""
+    if kept:
+        against = f" It is what the checkpoint of row {kept.seq} says; purges since then: {found.purges}."
     return f"The log holds: {rows}.{against}"
 
 

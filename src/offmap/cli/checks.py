@@ -47,6 +47,18 @@ def require_directory(out: Path, *files: str) -> None:
             raise InputError(f"{out / name}: found a directory, wanted the name of a file")
 
 
+def make_directory(out: Path) -> None:
+    """The directory and those above it, made where they are not there.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made: {error.strerror}; wanted another directory") from None
+
+
 def require_file(path: Path) -> None:
     """A file can be written at ``path``.
 

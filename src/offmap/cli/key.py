@@ -48,11 +48,11 @@ def _add(path: Path, record: KeyRecord) -> None:
         InputError: the file is none of keys, has that name already, or cannot be written.
     """
     from offmap.atomic import whole_file
-    from offmap.gateway.keys import as_toml, load_keys
+    from offmap.gateway.keys import as_toml, file_records
 
     place = path.resolve()  # a link stays one
     there = place.exists()
-    if there and any(each.name == record.name for each in load_keys(place, {}).records):
+    if there and any(each.name == record.name for each in file_records(place)):
         raise InputError(f"{path}: the name {record.name!r} is in use, wanted a new one, or that key taken out first")
     try:
         before = place.read_bytes() if there else b""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from offmap.gateway.tuning.recalibration import Recalibration
 
 DAY = 86400.0
+MOST_DAYS = 36_500
 
 
 def recalibrate(
@@ -35,7 +36,6 @@ def recalibrate(
     reject: int | None = None,
     by: str = "",
     listed: Annotated[bool, Parameter(name="--list")] = False,
-    seed: int = 0,
 ) -> None:
     """Propose thresholds for a stage from what reviewers said of its past traffic; put them in force when you say so.
 
@@ -61,13 +61,14 @@ def recalibrate(
         Who answers for that; it is written into the audit log.
     listed
         Only name the proposals.
-    seed
-        Of the division of rows.
     """
     require_packages("gateway", NEEDED)
     require_share("--alpha", alpha)
-    if days is not None and days <= 0:
-        raise InputError(f"--days is {days:g}; wanted a number above 0")
+    if days is not None and not 0 < days <= MOST_DAYS:
+        raise InputError(f"--days is {days:g}; wanted a number above 0, at most {MOST_DAYS}")
+    for name, number in (("--promote", promote), ("--reject", reject)):
+        if number is not None and not 0 < number < 1 << 31:
+            raise InputError(f"{name} is {number}; wanted the number of a proposal, as --list tells it")
     if sum((promote is not None, reject is not None, listed)) > 1:
         raise InputError("--promote, --reject and --list: wanted one of them at most")
     with _opened(config) as live:
@@ -79,7 +80,7 @@ def recalibrate(
             from offmap.gateway.tuning.recalibration import recalibrate as propose
 
             since = -float("inf") if days is None else time.time() - days * DAY
-            lines = _proposed(live, propose(live, stage, alpha, since=since, seed=seed), config)
+            lines = _proposed(live, propose(live, stage, alpha, since=since), config)
         _write(lines)
 
 
@@ -124,13 +125,13 @@ def _decided(live: Live, promote: int | None, reject: int | None, by: str) -> It
 
 def _list(live: Live) -> Iterator[str]:
     from offmap.gateway.live import proposed_bands, told_bands
-    from offmap.gateway.store.promotions import proposals
+    from offmap.gateway.store.promotions import proposals, standing
 
-    found, standing = proposals(live.store, live.policy), live.read()
-    yield f"Policy of the file: {live.policy}; in force: {standing.policy}."
-    last = {each.stage: each.id for each in sorted(found, key=lambda each: each.seq or 0) if each.state == "promoted"}
+    found, last = proposals(live.store, live.policy), standing(live.store, live.policy)
+    yield f"Policy of the file: {live.policy}; in force: {live.read().policy}."
+    yield from (f"{each}." for each in last.amiss)
     for each in found:
-        yield f"{each.id}: {_what(each)}, {_state(each, last.get(each.stage) == each.id)}"
+        yield f"{each.id}: {_what(each)}, {_state(each, last.holds(each))}"
         for step in proposed_bands(live.file, each):
             yield f"  {told_bands(live.file.stages[each.stage], step)}"
     if not found:

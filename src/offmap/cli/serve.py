@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from offmap.cli.checks import require_directory, require_packages
+from offmap.cli.checks import make_directory, require_directory, require_packages
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,11 +51,15 @@ def serve(
     """
     require_packages("gateway", NEEDED)
     from offmap.gateway.explain import explain
+    from offmap.gateway.opening import require_files
 
     gateway = _gateway(config, host, port)
     sys.stdout.write("\n".join(explain(gateway)) + "\n")
     sys.stdout.flush()
-    if not check:
+    if check:
+        require_files(gateway)
+        sys.stdout.write("Only read: neither a monitor nor the data base was opened.\n")
+    else:
         _serve(gateway)
 
 
@@ -82,7 +87,7 @@ def _serve(gateway: Gateway) -> None:
 
     if gateway.store.url.startswith(f"sqlite:///{PLACE}"):
         require_directory(PLACE)
-        PLACE.mkdir(parents=True, exist_ok=True)
+        make_directory(PLACE)
     with _listening(gateway.server.host, gateway.server.port) as listener:
         try:
             service = Service(gateway)
@@ -95,22 +100,28 @@ def _serve(gateway: Gateway) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket at that address; connections wait until the service is open.
+    """A socket that has that address; nobody can connect before the service is open and listens.
 
     Raises:
         InputError: it is taken, or none of this machine.
     """
+    listener = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-        # asyncio sets it only on sockets made with an explicit protocol; without it each answer waits for an ACK.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # With a protocol named, asyncio sets TCP_NODELAY; without it each answer waits for an ACK.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     except OSError as error:
+        if listener:
+            listener.close()
         raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}") from None
-    place = f"[{host}]" if family == socket.AF_INET6 else host
-    sys.stdout.write(f"Listening at http://{place}:{listener.getsockname()[1]}\n")
-    sys.stdout.flush()
     return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
@@ -120,6 +131,12 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
 
     class Draining(uvicorn.Server):
         """Nothing new from the very moment of the signal; it listens, and says so, until what has begun has ended."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                sys.stdout.write(f"Listening at {_address(listener)}\n")
+                sys.stdout.flush()
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             service.draining = True
@@ -142,4 +159,9 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
     server = Draining(config)
     # uvicorn raises the signal again once it has drained: that ended as it should.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise InputError(f"cannot listen at {_address(listener)}: another process was first") from None

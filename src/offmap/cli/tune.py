@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from offmap.cli.checks import printable, require_directory, require_least, require_packages
+from offmap.cli.checks import make_directory, printable, require_directory, require_least, require_packages
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def tune(
     rows = read_all(file, "raise")
     _require_rows(rows, wanted, table, file)
     opened = _opened(gateway, table)
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     traffic = _scored(gateway, stage, rows, opened, out, at_once, wanted.cost)
     tuned = _tuned(traffic, table, wanted, seed)
     _require_reach(gateway, tuned, opened)

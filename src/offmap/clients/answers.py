@@ -5,12 +5,13 @@ Knows nothing of HTTP. Written out anew, so that the process of an agent loads n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from offmap.conversation import Message
+from offmap.conversation import Message, ToolCall
 
 Action = Literal["allow", "modify", "escalate", "block", "error"]
 Stage = Literal["input", "response", "tool_call", "conversation"]
@@ -64,10 +65,18 @@ class Answer(msgspec.Struct, frozen=True):
         whole = self.fallback == "read_only_tools" and self.message is None and self.stage != "input"
         return self.action == "allow" or (self.action == "modify" and whole)
 
-    def keeps(self, name: str, arguments: str) -> bool:
-        """Whether a tool call may be made: it goes on as it is, or is among those that are left of a changed reply."""
-        left = self.message.tool_calls if self.action == "modify" and self.message else ()
-        return self.passes or any((call.name, call.arguments) == (name, arguments) for call in left)
+    def keeps(self, calls: Sequence[ToolCall]) -> list[bool]:
+        """Which of a reply's tool calls may be made: all where it goes on as it is, else those that are left of it.
+
+        Ids are the model's, so a call is left only where its name and arguments are too; and each that is left is made
+        once.
+        """
+        left = Counter(self.message.tool_calls if self.action == "modify" and self.message else ())
+        kept = []
+        for call in calls:
+            kept.append(self.passes or left[call] > 0)
+            left[call] -= 1
+        return kept
 
     @property
     def text(self) -> str:

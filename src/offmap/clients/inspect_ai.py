@@ -22,6 +22,7 @@ from inspect_ai.tool import Tool, ToolCall, ToolCallView, ToolDef
 
 from offmap.clients.answers import UNREADABLE, Answer, Stage
 from offmap.clients.gateway import Gateway
+from offmap.conversation import ToolCall as Call
 
 _READ = {"text", "reasoning"}
 
@@ -143,7 +144,7 @@ def _makes(row: ChatMessage, call: ToolCall) -> bool:
 
 
 def _approval(answer: Answer, call: ToolCall, on_block: Literal["reject", "terminate"]) -> Approval:
-    if answer.keeps(call.function, _arguments(call)):
+    if all(answer.keeps([Call(call.function, _arguments(call), call.id)])):
         return Approval(decision="approve", metadata=dict(answer.record))
     decision: ApprovalDecision = "escalate" if answer.action == "escalate" else "reject"
     if answer.action == "block":

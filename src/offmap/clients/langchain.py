@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import compress
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage, convert_to_openai_messages
+from langchain_core.messages import ToolCall as LangChainCall
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
 from langgraph.types import Command
 
-from offmap.clients.answers import UNREADABLE, Answer, Stage
+from offmap.clients.answers import REFUSAL, UNREADABLE, Answer, Stage
 from offmap.clients.gateway import Gateway
+from offmap.conversation import ToolCall
 
 Row = dict[str, Any]
 _UNSEEN = {"thinking", "redacted_thinking", "reasoning", "function_call"}
@@ -52,9 +55,9 @@ class GatewayMiddleware(AgentMiddleware[Any, Any, Any]):
         response = handler(request)
         if "response" not in self.stages:
             return response
-        said = _reply(response)
-        answer = self.gateway.decide("response", [*asked, *messages([said])], tools=tools, conversation_id=thread)
-        return response if answer.passes else _left(said, answer)
+        rows = [*asked, *_replies(response)]
+        answer = self.gateway.decide("response", rows, tools=tools, conversation_id=thread)
+        return _left(response, answer)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -68,10 +71,9 @@ class GatewayMiddleware(AgentMiddleware[Any, Any, Any]):
         response = await handler(request)
         if "response" not in self.stages:
             return response
-        said = _reply(response)
-        rows = [*asked, *messages([said])]
+        rows = [*asked, *_replies(response)]
         answer = await self.gateway.adecide("response", rows, tools=tools, conversation_id=thread)
-        return response if answer.passes else _left(said, answer)
+        return _left(response, answer)
 
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
@@ -128,8 +130,15 @@ def _asked(request: ModelRequest[Any]) -> list[Row]:
     return messages([*([request.system_message] if request.system_message else []), *request.messages])
 
 
-def _reply(response: ModelResponse[Any]) -> AIMessage:
-    return next(row for row in response.result if isinstance(row, AIMessage))
+def _replies(response: ModelResponse[Any]) -> list[Row]:
+    """All that the model's call gave: what it said, and with structured output answers to its calls.
+
+    Raises:
+        ValueError: the model said nothing.
+    """
+    if not any(isinstance(row, AIMessage) for row in response.result):
+        raise ValueError("the model's call gave no AIMessage: there is nothing that could be looked at as a reply")
+    return messages(response.result)
 
 
 def _calling(request: ToolCallRequest) -> list[Row]:
@@ -137,20 +146,22 @@ def _calling(request: ToolCallRequest) -> list[Row]:
     rows: list[AnyMessage] = list(request.state["messages"])
     made = [index for index, row in enumerate(rows) if isinstance(row, AIMessage) and _makes(row, request)]
     before, content = (rows[: made[-1]], rows[made[-1]].text) if made else (rows, "")
-    call = _function(request.tool_call["name"], _arguments(request), request.tool_call["id"])
-    return [*messages(before), {"role": "assistant", "content": content, "tool_calls": [call]}]
+    call = _call(request.tool_call)
+    made_now = _function(call.name, call.arguments, call.id)
+    return [*messages(before), {"role": "assistant", "content": content, "tool_calls": [made_now]}]
 
 
 def _makes(row: AIMessage, request: ToolCallRequest) -> bool:
     return any(call["id"] == request.tool_call["id"] for call in row.tool_calls)
 
 
-def _arguments(request: ToolCallRequest) -> str:
-    return json.dumps(request.tool_call["args"], ensure_ascii=False, default=str)
+def _call(made: LangChainCall) -> ToolCall:
+    """A call with its arguments written as ``convert_to_openai_messages`` writes them."""
+    return ToolCall(made["name"], json.dumps(made["args"], ensure_ascii=False, default=str), made["id"] or "")
 
 
 def _kept(request: ToolCallRequest, answer: Answer) -> bool:
-    return answer.keeps(request.tool_call["name"], _arguments(request))
+    return all(answer.keeps([_call(request.tool_call)]))
 
 
 def _not_made(request: ToolCallRequest, answer: Answer) -> ToolMessage:
@@ -158,14 +169,21 @@ def _not_made(request: ToolCallRequest, answer: Answer) -> ToolMessage:
     return ToolMessage(answer.text, tool_call_id=call["id"], name=call["name"], status="error", artifact=answer.record)
 
 
-def _refused(answer: Answer) -> AIMessage:
-    return AIMessage(answer.text, response_metadata={"offmap": answer.record})
+def _refused(answer: Answer, text: str = "") -> AIMessage:
+    return AIMessage(text or answer.text, response_metadata={"offmap": answer.record})
 
 
-def _left(said: AIMessage, answer: Answer) -> AIMessage:
-    """What the policy leaves of a reply: its text and those calls that may be made."""
-    left = answer.message.tool_calls if answer.message else ()
-    kept = [call for call in said.tool_calls if any(call["id"] == each.id for each in left)]
+def _left(response: ModelResponse[Any], answer: Answer) -> ModelResponse[Any] | AIMessage:
+    """What the policy leaves of a reply: its text and those calls that may be made.
+
+    A policy changes the last message only, so that several of them go on as they are or not at all.
+    """
+    said = response.result[-1]
+    if len(response.result) > 1 or not isinstance(said, AIMessage):
+        return response if answer.action == "allow" else _refused(answer, answer.replacement or REFUSAL)
+    if answer.passes:
+        return response
+    kept = list(compress(said.tool_calls, answer.keeps([_call(call) for call in said.tool_calls])))
     return AIMessage(answer.text, id=said.id, tool_calls=kept, response_metadata={"offmap": answer.record})
 
 

@@ -33,6 +33,7 @@ from agents.tool_context import ToolContext
 
 from offmap.clients.answers import UNREADABLE, Answer
 from offmap.clients.gateway import Gateway
+from offmap.conversation import ToolCall
 
 Message = dict[str, Any]
 OnBlock = Literal["reject_content", "raise_exception"]
@@ -74,7 +75,8 @@ def tool_guardrail(
     async def look(data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
         rows = [*_asked(data.context, data.agent), _call(data.context)]
         answer = await gateway.adecide("tool_call", rows, tools=offered(data.agent))
-        kept = answer.keeps(data.context.tool_name, data.context.tool_arguments)
+        context = data.context
+        (kept,) = answer.keeps([ToolCall(context.tool_name, context.tool_arguments, context.tool_call_id)])
         return _behaviour(answer, on_block, passes=kept)
 
     return ToolInputGuardrail(look, name=name)

@@ -86,7 +86,10 @@ def _own(service: Service) -> list[Any]:
         reasons = await service.unready()
         return Response(Health("unready" if reasons else "ready", reasons), status_code=503 if reasons else 200)
 
-    @get("/metrics", summary="Prometheus metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False)
+    # A caller who probes could read there what its probes did.
+    guards = [roles("reviewer")] if service.keys else []
+
+    @get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False, guards=guards)
     async def metrics() -> bytes:
         return service.telemetry.text()
 

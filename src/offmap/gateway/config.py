@@ -227,7 +227,7 @@ class Review(_Table, frozen=True):
         lease_s: how long an item is one reviewer's, unless renewed.
     """
 
-    timeout_s: float = 900
+    timeout_s: Annotated[float, Meta(le=1e8)] = 900
     default: Literal["block", "allow"] = "block"
     reason: str = ""
     sample: Annotated[float, Meta(ge=0, le=1)] = 0.0
@@ -283,8 +283,9 @@ def read_gateway(path: str | Path) -> Gateway:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: no TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        told = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path}: no TOML: {told}") from None
     gateway = parse_gateway(tables, path.name)
     require_consistent(gateway, path.name)
     keys = str(path.parent / gateway.server.keys) if gateway.server.keys else ""

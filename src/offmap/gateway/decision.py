@@ -80,6 +80,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
         fallback: what a modify does to the content (``actions.apply``), "" for every other action.
         messages: how many were looked at; ``Span.message`` counts in these, and the last one is what an action changes.
         forgotten: messages of the conversation that memory had to let go before this decision.
+        partial: whether it is about a part of a streamed reply, of which more may come. Another decision is about the
+            whole of it, unless the reply ended here: a partial one that stops or cuts is the last about its reply.
         seconds: from receipt to decision.
     """
 
@@ -99,6 +101,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     fallback: Fallback | Literal[""] = ""
     messages: int = 0
     forgotten: int = 0
+    partial: bool = False
     seconds: float = 0.0
 
     @property

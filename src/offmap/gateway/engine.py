@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -36,6 +35,7 @@ from offmap.gateway.policy import (
     signals,
     without_bands,
 )
+from offmap.gateway.uuid7 import uuid7
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class _Request:
     caller: str
     started: float
     deadline: float
+    partial: bool = False
     content_sha256: str = ""
     forgotten: int = 0
 
@@ -172,6 +173,7 @@ class Engine:
         conversation_id: str = "",
         caller: str = "",
         deadline: float | None = None,
+        partial: bool = False,
     ) -> Decision:
         """What is done about a conversation, recorded.
 
@@ -181,6 +183,7 @@ class Engine:
             conversation_id: the caller's; without one nothing is remembered.
             caller: the name of the API key.
             deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
+            partial: whether it is a part of a reply of which more may come; told in the decision, nothing else.
 
         Raises:
             InputError: the policy has no such stage.
@@ -191,7 +194,7 @@ class Engine:
         latest = started + self.gateway.limits.deadline_ms / 1000
         ends = latest if deadline is None else min(latest, deadline)
         table = self.gateway.stages[stage]
-        request = _Request(stage, table, self.policy, conversation, conversation_id, caller, started, ends)
+        request = _Request(stage, table, self.policy, conversation, conversation_id, caller, started, ends, partial)
         decision = await self._record(*await self._deliberate(request))
         if decision.status == "fail_open":
             _log.warning("fail-open: rule %s, decision %s", decision.rule, decision.id)
@@ -262,6 +265,7 @@ class Engine:
             fallback=request.table.fallback if action == "modify" else "",
             messages=len(request.content.messages),
             forgotten=request.forgotten,
+            partial=request.partial,
             seconds=self._clocks.monotonic() - request.started,
         )
 
@@ -335,15 +339,3 @@ class Engine:
                 fallback="",
             )
         return decision
-
-
-def uuid7(now: float, random: Callable[[int], bytes] = os.urandom) -> str:
-    """A UUID of version 7 (RFC 9562) for a time in seconds: sortable as text to a quarter of a microsecond.
-
-    48 bits of milliseconds, 12 bits of the millisecond's fraction (the RFC's method 3), 62 random bits.
-    """
-    ticks = int(now * 1000 * 4096)
-    low = int.from_bytes(random(8)) & ((1 << 62) - 1)
-    value = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62 | low
-    digits = f"{value:032x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -85,9 +85,12 @@ def load_keys(path: Path | None = None, environment: Mapping[str, str] = os.envi
     """The keys of a TOML file, a table ``[[keys]]`` of name, role, salt and sha256 for each, and of the environment.
 
     Raises:
-        InputError: something is no key record, two have one name, or the file cannot be read.
+        InputError: something is no key record, two have one name, or the file cannot be read or holds none.
     """
-    records = [*(_from_file(path) if path else ()), *_from_environment(environment.get(KEYS_VARIABLE, ""))]
+    kept = file_records(path) if path else []
+    if path and not kept:  # an empty file is more likely an accident than a wish to be open
+        raise InputError(f"{path}: found no key, wanted [[keys]]; without a keys file only this machine is served")
+    records = [*kept, *_from_environment(environment.get(KEYS_VARIABLE, ""))]
     names = [record.name for record in records]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"API keys: the name {twice[0]!r} is used twice, wanted one name for each key")
@@ -137,7 +140,12 @@ def _checked(record: KeyRecord, where: str) -> KeyRecord:
     return record
 
 
-def _from_file(path: Path) -> list[KeyRecord]:
+def file_records(path: Path) -> list[KeyRecord]:
+    """The records of a file of keys, which may hold none.
+
+    Raises:
+        InputError: it cannot be read, or something in it is no record.
+    """
     try:
         rows = tomllib.loads(path.read_text("utf-8")).get("keys", [])
         records = msgspec.convert(rows, list[KeyRecord])
@@ -145,6 +153,8 @@ def _from_file(path: Path) -> list[KeyRecord]:
         raise InputError(f"{path}: the keys file cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise InputError(f"{path}: {error}; wanted [[keys]] with name, role, salt and sha256") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep; wanted [[keys]] with name, role, salt and sha256") from None
     return [_checked(record, f"{path}: key {place}") for place, record in enumerate(records, 1)]
 
 

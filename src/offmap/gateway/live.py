@@ -1,8 +1,9 @@
 """Which bands are in force: the file's, unless a person promoted others for this very policy.
 
 A promotion names the policy that it was made for, and the versions of the monitors whose p-values it was made from. It
-applies to no other policy and no other versions, and where it would leave a monitor that could never stop anything it
-does not apply either: then the file's bands are in force, and ``told`` says why. Knows no HTTP and no statistics.
+applies to no other policy and no other versions, and to none where it does not name every monitor of its stage. Where
+it would leave a monitor that could never stop anything it does not apply either: then the file's bands are in force,
+and ``told`` says why. Knows no HTTP and no statistics.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from offmap.gateway.store.promotions import (
     StoredProposal,
     last_promotion,
     promote,
-    proposals,
     reject,
     standing,
 )
 from offmap.gateway.tuning.proposal import Proposal, apply_proposal
+from offmap.gateway.tuning.routes import with_bands
 
 _log = logging.getLogger(__name__)
 POLL_SECONDS = 2.0
@@ -90,17 +91,14 @@ class Live:
         """
         return self._effective(standing(self.store, self.policy))
 
-    def promote(self, proposal: int, by: str) -> Promotion:
+    def promote(self, proposal: int, by: str, seen: int | None = None) -> Promotion:
         """Put a proposal in force; ``read`` then tells it. See ``promotions.promote``.
 
         Raises:
             InputError: see there; or the monitors that run are others than those that it was made from.
             StoreError: see ``Store.write``.
         """
-        for stored in proposals(self.store, self.policy):
-            if stored.id == proposal and stored.proposal is not None:
-                _with(self.file, stored, self._monitors)  # or raise
-        return promote(self.store, proposal, by, self._gateway, time.time())
+        return promote(self.store, proposal, by, self._gateway, time.time(), seen)
 
     def reject(self, proposal: int, by: str) -> Promotion:
         """Say that a proposal shall never be in force; see ``promotions.reject``.
@@ -140,19 +138,23 @@ class Live:
 
     def _effective(self, found: Standing) -> Effective:
         gateway, told = self.file, []
-        for stage, stored in found.promoted.items():
+        for stage, made in found.promoted.items():
             try:
-                gateway = _with(gateway, stored, self._monitors)
-                told.append(_in_words(gateway, stored))
+                gateway = _with(gateway, stage, made.new, made.versions, self._monitors)
+                told.append(_in_words(gateway, made))
             except InputError as error:
                 told.append(
-                    f"{_name(stage)}: proposal {stored.id} was promoted by {stored.decided_by} and is NOT in force, "
-                    f"since {error}. The file's own bands are in force."
+                    f"{_name(stage)}: proposal {made.proposal} was promoted by {made.by} and is NOT in force, since "
+                    f"{error}. The file's own bands are in force."
                 )
-        return Effective(gateway, found.seq, tuple(told))
+        return Effective(gateway, found.seq, (*told, *(f"{each}." for each in found.amiss)))
 
-    def _gateway(self, found: InForce) -> Gateway:
-        return self._effective(Standing(0, found)).gateway
+    def _gateway(self, promoted: InForce, stored: StoredProposal | None) -> Gateway:
+        gateway = self._effective(Standing(0, promoted)).gateway
+        if stored is None:
+            return gateway
+        steps = bands(apply_proposal(gateway, read_proposal(stored)).stages[stored.stage])
+        return _with(gateway, stored.stage, steps, stored.versions, self._monitors)
 
 
 def read_proposal(stored: StoredProposal) -> Proposal:
@@ -197,33 +199,45 @@ async def _within(event: asyncio.Event, seconds: float) -> bool:
         return False
 
 
-def _with(gateway: Gateway, stored: StoredProposal, monitors: Mapping[str, Asked] | None) -> Gateway:
-    """The policy with one proposal in force.
+def _with(
+    gateway: Gateway,
+    stage: Stage,
+    steps: tuple[Bands, ...],
+    versions: Mapping[str, str],
+    monitors: Mapping[str, Asked] | None,
+) -> Gateway:
+    """The policy with other bands at one stage.
 
     Raises:
-        InputError: it does not fit the policy or the monitors.
+        InputError: they do not fit the policy or the monitors, or do not say which versions they are for.
     """
-    for name, version in stored.versions.items() if monitors is not None else ():
+    cascade = tuple(step.monitor for step in gateway.stages[stage].steps)
+    if tuple(each.monitor for each in steps) != cascade or set(versions) != set(cascade):
+        raise InputError(
+            f"its bands are of {', '.join(each.monitor for each in steps)} and its versions of "
+            f"{', '.join(versions) or 'none'}, and the cascade is {', '.join(cascade)}"
+        )
+    for name, version in versions.items() if monitors is not None else ():
         running = monitors[name].version if monitors and name in monitors else "none"
         if running != version:
             raise InputError(f"it was made from p-values of {name!r} in version {version}, and {running} is running")
-    found = apply_proposal(gateway, read_proposal(stored))
-    require_consistent(found, f"proposal {stored.id}")
+    table = with_bands(gateway.stages[stage], steps)
+    found = msgspec.structs.replace(gateway, stages=gateway.stages | {stage: table})
+    require_consistent(found, "with the proposed bands")
     if monitors is not None:
         opened = {name: each.opened for name, each in monitors.items() if isinstance(each, Running)}
-        table = found.stages[stored.stage]
-        if all(step.monitor in opened for step in table.steps):
-            require_reach(msgspec.structs.replace(found, stages={stored.stage: table}), opened)
+        if all(name in opened for name in cascade):
+            require_reach(msgspec.structs.replace(found, stages={stage: table}), opened)
     return found
 
 
-def _in_words(gateway: Gateway, stored: StoredProposal) -> str:
-    at = datetime.fromtimestamp(stored.decided_at or stored.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    table = gateway.stages[stored.stage]
+def _in_words(gateway: Gateway, made: Promotion) -> str:
+    at = datetime.fromtimestamp(made.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    table = gateway.stages[made.stage]
     steps = "; ".join(told_bands(table, step) for step in bands(table))
     return (
-        f"{_name(stored.stage)}: the bands of proposal {stored.id} are in force in place of the file's, promoted by "
-        f"{stored.decided_by} at {at}: {steps}."
+        f"{_name(made.stage)}: the bands of proposal {made.proposal} are in force in place of the file's, promoted by "
+        f"{made.by} at {at}: {steps}."
     )
 
 

@@ -74,6 +74,23 @@ class JudgeScorer:
         return Verdict(row.id, p_value is None, p_value, unsafe, unknown, 0.0, (), ())
 
 
+def require_files(gateway: Gateway) -> None:
+    """Refuse what can be seen to fail without opening a monitor: files that are not there, an upstream without a key.
+
+    Raises:
+        InputError: something of it; the message names it.
+    """
+    from offmap.gateway.upstream import open_upstream
+
+    if gateway.upstream:
+        open_upstream(gateway.upstream)
+    for name, table in gateway.monitors.items():
+        wanted = [Path(table.judge.file), Path(table.judge.safe_scores)] if table.judge else []
+        for path in wanted or [bundle_path(table.bundle) / "manifest.json"]:
+            if not path.is_file():
+                raise InputError(f"monitors.{name}: {path}: found no such file")
+
+
 def open_monitors(gateway: Gateway) -> dict[str, Running]:
     """Every monitor that a stage asks, by name.
 

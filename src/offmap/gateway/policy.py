@@ -9,6 +9,7 @@ which are for traffic like that which the monitor was calibrated on. Knows nothi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +25,9 @@ from offmap.gateway.decision import Action, Finding, Outcome, Stage, Status
 Signal = Literal["unsafe", "unknown", "uncertain", "unscored", "error", "pass"]
 """What traffic met. ``error``: a monitor failed, was too slow, or had no room; ``pass``: nothing that counts."""
 ERRORS: frozenset[Outcome] = frozenset({"failed", "timeout", "overloaded"})
-_SEVERITY: tuple[Action, ...] = ("allow", "modify", "escalate", "block", "error")
+_NAME = re.compile(r"[\w.-](?:[\w. -]{0,62}[\w.-])?")
+SEVERITY: tuple[Action, ...] = ("allow", "modify", "escalate", "block", "error")
+"""Every action, the least severe first: of several that traffic meets the last is done."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def signals(stage: StageTable, step: Bands, finding: Finding, *, last: bool) -> 
 def rule(stage: StageTable, met: Sequence[Signal], *, enforced: bool) -> Ruling:
     """What is done about what was met: of several the most severe."""
     each = [(_act(stage, signal), signal) for signal in met]
-    would, signal = max(each, key=lambda pair: _SEVERITY.index(pair[0])) if each else ("allow", "pass")
+    would, signal = max(each, key=lambda pair: SEVERITY.index(pair[0])) if each else ("allow", "pass")
     if not (enforced and enforces(stage)):
         return Ruling(signal, would, "allow", "shadow")
     if would == "allow" and signal in ("error", "unscored"):
@@ -192,7 +195,11 @@ def contradictions(gateway: Gateway) -> Iterator[str]:
     """Every place where a policy says what cannot be done, or leaves open what must be said."""
     if not gateway.stages:
         yield "stages: found none, wanted at least one"
+    if not _NAME.fullmatch(gateway.name):
+        yield f"name: found {gateway.name[:80]!r}, wanted up to 64 letters, digits and any of _ . -"
     for name, monitor in gateway.monitors.items():
+        if not _NAME.fullmatch(name):
+            yield f"monitors: found the name {name[:80]!r}, wanted up to 64 letters, digits, spaces and any of _ . -"
         if bool(monitor.bundle) == bool(monitor.judge):
             yield f"monitors.{name}: found {'both' if monitor.bundle else 'neither'}, wanted a bundle or a judge"
     for stage, table in gateway.stages.items():
@@ -205,6 +212,12 @@ def contradictions(gateway: Gateway) -> Iterator[str]:
 
 def warnings(gateway: Gateway) -> Iterator[str]:
     """What is allowed and probably not meant."""
+    asked = {step.monitor for table in gateway.stages.values() for step in table.steps}
+    for name in gateway.monitors:
+        if name not in asked:
+            yield f"monitors.{name}: no stage asks it"
+    if gateway.audit.keep_days and gateway.audit.capture == "none":
+        yield "audit.keep_days: no content is kept, so there is nothing to remove"
     for stage, table in gateway.stages.items():
         at = f"stages.{stage}"
         judged = [bool(gateway.monitors[s.monitor].judge) for s in table.steps if s.monitor in gateway.monitors]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.gateway.config import Gateway
-from offmap.gateway.decision import Decision, Stage
+from offmap.gateway.decision import Decision, Finding, Stage
 from offmap.gateway.draining import Exchange, Exchanges
 from offmap.gateway.drift import Watch, setups
 from offmap.gateway.engine import Asked, Engine
@@ -31,6 +32,8 @@ from offmap.gateway.upkeep import Upkeep
 _PROBE = Conversation("probe", (Message("user", "hello"), Message("assistant", "Hello. How can I help?")))
 _FRESH = 1.0
 """Seconds for which an answer about readiness is given again."""
+_FAILURES = 5
+"""So many failed findings of a monitor one after the other, and it counts as silent until it answers again."""
 _UNRECORDED = 10.0
 """Seconds without readiness after a decision that could not be recorded."""
 
@@ -50,6 +53,7 @@ class Ask:
     stage: Stage
     conversation: Conversation
     conversation_id: str = ""
+    partial: bool = False
 
 
 class Service:
@@ -94,6 +98,7 @@ class Service:
         self.exchanges = Exchanges()
         self.closers: list[Callable[[], Awaitable[object]]] = []
         self._silent = {name for name in running if not gateway.monitors[name].judge}
+        self._failures: Counter[str] = Counter()
         self._unrecorded_at = -float("inf")
         self._readiness: tuple[float, tuple[str, ...]] | None = None
         self._checking = asyncio.Lock()
@@ -106,13 +111,13 @@ class Service:
         self.upkeep.start()
         await self._probe()
 
-    async def promote(self, proposal: int, by: str) -> None:
+    async def promote(self, proposal: int, by: str, seen: int | None = None) -> None:
         """Put proposed thresholds in force, here at once; see ``Live.promote``.
 
         Raises:
             InputError, StoreError: see there.
         """
-        await asyncio.to_thread(self.live.promote, proposal, by)
+        await asyncio.to_thread(self.live.promote, proposal, by, seen)
         self._adopt(await asyncio.to_thread(self.live.read))
 
     async def drain(self, timeout: float = 10.0) -> bool:
@@ -149,6 +154,7 @@ class Service:
         conversation_id: str = "",
         caller: str = "",
         begun: bool = False,
+        partial: bool = False,
     ) -> Decision:
         """See ``Engine.decide``; ``begun``: for an exchange that is under way, so draining does not refuse it.
 
@@ -156,7 +162,8 @@ class Service:
             BusyError: no room, or draining.
             InputError: the policy has no such stage.
         """
-        (decision,) = await self.decide_all([Ask(stage, conversation, conversation_id)], caller=caller, begun=begun)
+        ask = Ask(stage, conversation, conversation_id, partial)
+        (decision,) = await self.decide_all([ask], caller=caller, begun=begun)
         return decision
 
     async def decide_all(self, asks: Sequence[Ask], *, caller: str = "", begun: bool = False) -> list[Decision]:
@@ -196,13 +203,29 @@ class Service:
     async def _decide(self, ask: Ask, caller: str) -> Decision:
         with self.telemetry.deciding(ask.stage) as told:
             decision = await self.engine.decide(
-                ask.stage, ask.conversation, conversation_id=ask.conversation_id, caller=caller
+                ask.stage,
+                ask.conversation,
+                conversation_id=ask.conversation_id,
+                caller=caller,
+                partial=ask.partial,
             )
             told(decision)
         self.drift.saw(decision, ask.conversation)
+        self._heard(decision.findings)
         if decision.rule.endswith(".audit"):
             self._unrecorded_at = time.monotonic()
         return decision
+
+    def _heard(self, findings: Sequence[Finding]) -> None:
+        """Count failures in a row. No room in a queue is neither a failure nor an answer."""
+        for name, outcome in ((each.monitor, each.outcome) for each in findings):
+            if outcome in ("scored", "unscored"):
+                self._failures[name] = 0
+                self._silent.discard(name)
+            elif outcome in ("failed", "timeout"):
+                self._failures[name] += 1
+                if self._failures[name] >= _FAILURES:
+                    self._silent.add(name)
 
     @contextmanager
     def _room_for(self, count: int, *, begun: bool) -> Iterator[None]:
@@ -227,6 +250,7 @@ class Service:
     async def _probe(self) -> None:
         for name in sorted(self._silent - set(self.engine.stuck)):
             if (await self.engine.monitors[name].ask(_PROBE)).outcome not in ERRORS:
+                self._failures[name] = 0
                 self._silent.discard(name)
 
     async def _writable(self) -> bool:

@@ -306,7 +306,7 @@ def test_a_store_that_does_not_answer_is_a_page_too(gateway, escalate, monkeypat
     assert "secrets" not in answer.text
 
 
-def test_what_nobody_foresaw_is_a_page_without_a_trace(gateway, escalate, monkeypatch):
+def test_what_nobody_foresaw_is_a_page_without_a_trace_and_its_class_is_logged(gateway, escalate, monkeypatch, caplog):
     client = gateway()
     escalate(client)
     person = client.person("anna")
@@ -317,7 +317,9 @@ def test_what_nobody_foresaw_is_a_page_without_a_trace(gateway, escalate, monkey
     monkeypatch.setattr("offmap.gateway.pages.review.evidence", broken)
     answer = person.get("/review/items/1")
     assert (answer.status_code, "Nothing was recorded." in seen(answer)) == (500, True)
-    assert "zebra" not in answer.text
+    assert "zebra" not in answer.text + caplog.text
+    told = [record for record in caplog.records if record.name.startswith("offmap.gateway.pages")]
+    assert [(each.levelname, each.getMessage()) for each in told] == [("ERROR", "a page failed (RuntimeError)")]
 
 
 def test_a_long_queue_is_cut_and_counted(gateway, escalate):

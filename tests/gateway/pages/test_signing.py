@@ -7,6 +7,7 @@ import pytest
 from offmap.gateway.keys import Keys, new_key
 from offmap.gateway.pages import signing
 from offmap.gateway.security import MAX_FORM_BYTES
+from offmap.gateway.store import Counts, counts
 
 from .people import SITE, Person, hidden, seen
 
@@ -43,6 +44,28 @@ def test_the_cookie_is_for_this_browser_only_and_a_stolen_one_ends_with_the_sess
     assert stolen.get("/review", follow_redirects=False).status_code == 200
     person.post("/review/sign-out", token=hidden(person.get("/review")))
     assert stolen.get("/review", follow_redirects=False).status_code == 303
+
+
+def test_nobody_signs_with_the_name_of_who_used_the_browser_before(gateway, escalate, keys):
+    """Anna takes an item and signs out; ben signs in in the same browser, with her lease at hand."""
+    client = gateway()
+    escalate(client)
+    person = client.person("anna")
+    page = person.take()
+    cookie, token = person.client.cookies["offmap_lease"], hidden(page, "lease")
+    person.post("/review/sign-out", token=hidden(page))
+    assert "offmap_lease" not in person.client.cookies
+    person.client.cookies.set("offmap_lease", cookie, domain="127.0.0.1", path="/review")
+    assert person.sign_in(keys[0]["ben"]).status_code == 200
+    assert "offmap_lease" not in person.client.cookies
+    person.client.cookies.set("offmap_lease", cookie, domain="127.0.0.1", path="/review")
+    look = person.get("/review/items/1")
+    assert ("Held by anna" in seen(look), hidden(look, "lease")) == (True, "")
+    mine = hidden(look)
+    for what in ("decide", "release", "take"):
+        answer = person.post(f"/review/items/1/{what}", token=mine, lease=token, verdict="safe")
+        assert (answer.status_code, "anna holds it now" in seen(answer)) == (409, True)
+    assert counts(client.service.store, client.service.log._clock()) == Counts(leased=1)
 
 
 def test_behind_tls_cookies_are_secure(gateway, keys):
@@ -165,13 +188,56 @@ def test_a_key_that_is_taken_back_ends_its_sessions(gateway, keys):
     assert moved.get("/review", follow_redirects=False).status_code == 303
 
 
-def test_tries_are_limited(gateway, keys, monkeypatch):
+def test_wrong_keys_are_limited_and_a_right_one_is_never_refused(gateway, keys, monkeypatch):
     monkeypatch.setattr(signing, "TRIES_PER_MINUTE", 2)
     person = Person(gateway(), keys[0]["anna"])
     assert [person.sign_in("wrong").status_code for _ in range(2)] == [403, 403]
-    answer = person.sign_in()
+    answer = person.sign_in("wrong")
     assert (answer.status_code, "Too many tries from this address." in seen(answer)) == (429, True)
     assert int(answer.headers["retry-after"]) >= 1
+    assert person.sign_in().status_code == 200
+
+
+def test_forms_without_a_token_of_ours_count_as_no_tries(gateway, keys, monkeypatch):
+    monkeypatch.setattr(signing, "TRIES_PER_MINUTE", 2)
+    client = gateway()
+    junk = [client.post("/review/sign-in", data={"key": "junk"}, headers={"origin": SITE}) for _ in range(5)]
+    assert {each.status_code for each in junk} == {403}
+    assert Person(client.browser(), keys[0]["anna"]).sign_in("wrong").status_code == 403
+
+
+def refusals(client, status):
+    """How many the metrics count."""
+    return client.service.telemetry.registry.get_sample_value("offmap_gateway_refused_total", {"status": str(status)})
+
+
+def test_who_came_and_who_did_not_get_in_is_logged_without_what_was_typed(gateway, keys, caplog):
+    caplog.set_level("INFO", "offmap.gateway.pages")
+    client = gateway()
+    person = Person(client.browser(), keys[0]["anna"])
+    for key in ("zebra", keys[0]["robot"], keys[0]["anna"]):
+        person.sign_in(key)
+    person.post("/review/sign-out", token=hidden(person.get("/review")))
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [
+        ("WARNING", "a sign-in to the pages failed: no key of ours"),
+        ("WARNING", "a sign-in to the pages failed: the key robot may not review"),
+        ("INFO", "anna signed in to the pages"),
+        ("INFO", "anna signed out of the pages"),
+    ]
+    assert refusals(client, 403) == 2
+
+
+def test_what_pages_refuse_is_counted_once(gateway, keys):
+    client = gateway()
+    person = client.person("anna")
+    token = hidden(person.get("/review"))
+    assert person.post("/review/next", {}, token=token).status_code == 403
+    assert person.post("/review/thresholds/propose", token=token).status_code == 403
+    assert person.get("/review/items/99").status_code == 404
+    assert person.client.post("/review/next", json={}, headers={"origin": SITE}).status_code == 415
+    assert client.browser().post("/review/next", data={"token": ""}, headers={"origin": SITE}).status_code == 401
+    assert {status: refusals(client, status) for status in (401, 403, 404, 415)} == {401: 1, 403: 2, 404: 1, 415: 1}
 
 
 def test_pages_count_for_a_key_s_rate(gateway):

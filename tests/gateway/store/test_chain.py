@@ -94,7 +94,7 @@ TAMPERING = {
     "commitment": ("UPDATE audit SET commitment = 'aaaa' WHERE seq = 4", 4, "hash"),
     "commitment gone": ("UPDATE audit SET commitment = NULL WHERE seq = 4", 4, "hash"),
     "all of it": ("UPDATE audit SET content = NULL, salt = NULL, commitment = NULL WHERE seq = 4", 4, "hash"),
-    "purged without a purge": ("UPDATE audit SET content = NULL, salt = NULL WHERE seq = 4", 9, "newer than any purge"),
+    "purged without a purge": ("UPDATE audit SET content = NULL, salt = NULL WHERE seq = 4", 9, "not what purges took"),
     "time": ("UPDATE audit SET at = at - 1 WHERE seq = 4", 4, "hash"),
     "capture": ("UPDATE audit SET capture = 'none' WHERE seq = 4", 4, "hash"),
     "kind": ("UPDATE audit SET kind = 'review' WHERE seq = 4", 4, "hash"),
@@ -221,11 +221,20 @@ def test_an_export_that_was_changed_is_found(filled, tmp_path):
         (lines[:-2], 7),
         ([*lines[:3], "{}\n", *lines[4:]], 4),
         ([*lines[:3], lines[3][:40]], 4),
+        ([*lines[:3], lines[3].replace("{", '{"extra":1,', 1), *lines[4:]], 4),
+        ([*lines[:3], lines[3].replace("{", "{ ", 1), *lines[4:]], 9),
     ):
         path.write_text("".join(changed))
         assert verify_export(path).broken_at == place
     path.write_text("".join(lines))
     assert verify_export(path).n == 8
+    told = json.loads(manifest_path(path).read_text())
+    for other in ({"rows": 7}, {"sha256": "0" * 64}):
+        manifest_path(path).write_text(json.dumps(told | other))
+        assert (verify_export(path).broken_at, "of its manifest" in verify_export(path).reason) == (9, True)
+    manifest_path(path).write_text(json.dumps(told | {"extra": 1}))
+    with pytest.raises(InputError, match="no manifest"):
+        verify_export(path)
     manifest_path(path).unlink()
     with pytest.raises(InputError, match=r"manifest\.json: cannot be read"):
         verify_export(path)

@@ -90,19 +90,21 @@ def test_a_newer_schema_is_refused(url):
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(InputError, match=f"schema '9999', of a newer offmap; this one knows up to '{REVISIONS[-1]}'"):
+    with pytest.raises(
+        InputError, match=f"schema '9999', of a newer or another offmap; this one knows up to '{REVISIONS[-1]}'"
+    ):
         open_store(url)
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
-def test_a_schema_from_before_content_could_be_purged_is_refused(url, revision):
-    open_store(url).close()
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_tables_that_lack_a_column_are_refused_in_words(url, revision):
     engine = bare(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = :old"), {"old": revision})
+        schema.upgrade(connection, revision)
+        connection.execute(sa.text("ALTER TABLE audit DROP COLUMN commitment"))
     engine.dispose()
     for make in (True, False):
-        with pytest.raises(InputError, match=r"hashes of the content itself.* wanted an empty data base"):
+        with pytest.raises(InputError, match=r"table 'audit' has no column 'commitment'.* wanted an empty data base"):
             open_store(url, make=make)
 
 
@@ -156,6 +158,8 @@ def test_many_processes_may_open_a_new_store_at_once(url, nursery):
     [
         ("sqlite://", "in memory only"),
         ("sqlite:///:memory:", "in memory only"),
+        ("sqlite:///file::memory:?uri=true", "in memory only"),
+        ("sqlite:///file:store.db?mode=memory&uri=true", "in memory only"),
         ("mysql://u:hidden@host/db", "wanted sqlite or postgresql"),
         ("store.db", "cannot be read"),
     ],
@@ -181,6 +185,23 @@ def test_a_server_that_is_not_there_is_an_error():
     with pytest.raises(StoreError) as caught:
         open_store("postgresql://user:hunter2@127.0.0.1:1/name")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", ["{}?timeout=5", "file:{}?uri=true", "file:{}?mode=rwc&uri=true"])
+def test_a_file_with_options_is_private_too_and_missed_when_it_is_gone(tmp_path, make, options):
+    path = tmp_path / "a store.db"
+    with contextlib.closing(open_store(f"sqlite:///{options.format(path)}")) as store, AuditLog(store) as log:
+        log.submit(make(1)).result()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.rename(tmp_path / "away.db")
+        with pytest.raises(StoreError, match="the file of the data base is gone"):
+            log.submit(make(2)).result()
+
+
+def test_a_file_that_is_only_to_be_read_is_not_made(tmp_path):
+    with pytest.raises(StoreError, match="is gone"):
+        open_store(f"sqlite:///file:{tmp_path}/store.db?mode=ro&uri=true")
+    assert not list(tmp_path.iterdir())
 
 
 def test_sqlite_is_durable_private_and_patient(sqlite, sqlite_url):

@@ -1,11 +1,13 @@
 """Purged content is gone from the bytes of the data base, and the chain holds; a probe notices what cannot write."""
 
 import contextlib
+import hashlib
 import json
 import sqlite3
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -28,8 +30,10 @@ from offmap.gateway.store import (
     verify_export,
 )
 from offmap.gateway.store import retention as room
+from offmap.gateway.store.chain import about, row_hash
 from offmap.gateway.store.retention import purges
 from offmap.gateway.store.state import probe, remember, remembered
+from offmap.gateway.store.tables import REVIEW
 
 WORDS = "the boat leaves at noon"
 
@@ -43,7 +47,7 @@ def filled(store, make):
             now[0] += 1.0
             log.submit(make(number, "escalate" if number == 0 else "block"), f"{WORDS} {number}").result()
     held = lease(store, "anna", 50, 110.0)
-    decide(store, held.item.id, held.token, "unsafe", 111.0, note=f"it says {WORDS}", capture="full")
+    decide(store, held.item.id, held.token, "unsafe", 111.0, by="anna", note=f"it says {WORDS}", capture="full")
     return store
 
 
@@ -72,7 +76,9 @@ def test_purges_are_on_record_and_nothing_to_purge_is_not(filled):
     purge(filled, 104.0, 201.0)
     with filled.read() as connection:
         rows = [entry for entry in entries(connection) if entry.kind == "purge"]
-    assert [json.loads(row.record) for row in rows] == [{"at": 200_000, "before": 104_000, "notes": 0, "rows": 4}]
+    assert [json.loads(row.record) for row in rows] == [
+        {"at": 200_000, "before": 104_000, "notes": 0, "rows": 4, "seqs": [[1, 4]]}
+    ]
 
 
 def test_much_is_purged_in_short_steps(filled, monkeypatch):
@@ -146,7 +152,7 @@ def test_newer_content_that_is_gone_without_a_purge_is_found(filled):
     take(filled, 3)
     found = verify(filled)
     assert (found.n, found.broken_at) == (10, 11)
-    assert found.reason == "content of 3 rows is gone, some of it newer than any purge says"
+    assert found.reason == "the content that is gone is not what purges took: they differ from row 1 on"
 
 
 def test_content_that_was_gone_before_a_purge_is_found(filled):
@@ -154,7 +160,63 @@ def test_content_that_was_gone_before_a_purge_is_found(filled):
     purge(filled, 104.0, 201.0)
     found = verify(filled)
     assert (found.n, found.broken_at, found.purged) == (10, 11, 4)
-    assert found.reason == "content of 4 rows is gone, and purges account for 3"
+    assert found.reason == "the content that is gone is not what purges took: they differ from row 1 on"
+
+
+def test_a_purge_accounts_for_its_own_rows_and_no_others(filled):
+    """As many are gone as the purge says, and others."""
+    purge(filled, 102.0, 200.0)
+    with filled.write() as connection:
+        connection.execute(sa.text("UPDATE audit SET salt = 'aa', content = 'x' WHERE seq = 2"))
+        commitment = hashlib.sha256(b"\xaax").hexdigest()
+        rows = list(entries(connection))
+        connection.execute(sa.text("UPDATE audit SET content = NULL, salt = NULL WHERE seq = 5"))
+        assert len(rows) == 10
+        prev = rows[0].hash
+        for row in rows[1:]:
+            made = msgspec.structs.replace(
+                row, prev_hash=prev, commitment=commitment if row.seq == 2 else row.commitment
+            )
+            values = {"prev": prev, "hash": (prev := row_hash(made)), "commitment": made.commitment, "seq": row.seq}
+            update = "UPDATE audit SET prev_hash = :prev, hash = :hash, commitment = :commitment WHERE seq = :seq"
+            connection.execute(sa.text(update), values)
+        connection.execute(sa.text("UPDATE audit_head SET hash = :hash"), {"hash": prev})
+    found = verify(filled)
+    assert (found.purged, found.reason) == (
+        2,
+        "the content that is gone is not what purges took: they differ from row 1 on",
+    )
+
+
+def test_purges_since_a_checkpoint_are_counted(filled):
+    purge(filled, 102.0, 200.0)
+    kept = checkpoint(filled)
+    assert (verify(filled).purges, verify(filled, kept).purges) == (1, 0)
+    purge(filled, 104.0, 201.0)
+    assert (verify(filled).purges, verify(filled, kept).purges) == (2, 1)
+
+
+def test_verifying_compares_reviews_with_the_chain(filled):
+    changes = {
+        "UPDATE review SET verdict = 'safe'": "review 1: found 'safe' where the chain says 'unsafe' (row 9",
+        "UPDATE review SET state = 'open'": "review 1: found 'open' where the chain says 'decided' (row 9",
+        "UPDATE review SET decided_by = 'ben'": "review 1: found 'ben' where the chain says 'anna' (row 9",
+        "UPDATE review SET decided_at = 1.5": "review 1: found 1.5 where the chain says 111.0 (row 9",
+        "UPDATE review SET decision_id = 'id-000001'": "review 1: found 'decided' where the chain says 'open' (no row",
+        "DELETE FROM review": "row 9 of the chain is about a review that is gone",
+    }
+    with filled.read() as connection:
+        (was,) = connection.execute(sa.select(REVIEW)).mappings().all()
+    for change, reason in changes.items():
+        with filled.write() as connection:
+            connection.execute(sa.text(change))
+        found = verify(filled)
+        assert found.broken_at == 10, change
+        assert found.reason.startswith(reason)
+        with filled.write() as connection:
+            connection.execute(sa.delete(REVIEW))
+            connection.execute(sa.insert(REVIEW), dict(was))
+    assert verify(filled).broken_at is None
 
 
 def test_a_purge_that_does_not_say_what_it_took_is_found(filled):
@@ -233,5 +295,7 @@ def test_decisions_are_looked_up_and_purged_by_index(sqlite, make):
 
     find(sqlite, "id-000001")
     purge(sqlite, 0.0, 1.0)
-    assert any("uq_audit_decision" in plan for plan in seen)
+    about(sqlite, "id-000001")
+    assert "_audit_decision" in seen[0]
+    assert "ix_audit_decision_id" in seen[-1]
     assert any("ix_audit_at_kept" in plan for plan in seen)

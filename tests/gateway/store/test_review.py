@@ -1,9 +1,12 @@
 """The queue: who holds what and for how long, deadlines, verdicts in the chain, a sample that is a fair share."""
 
+import contextlib
 import threading
+import time
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from offmap.errors import InputError
 from offmap.gateway.store import (
@@ -14,12 +17,14 @@ from offmap.gateway.store import (
     ReviewRules,
     StoreError,
     Ticket,
+    chain,
     counts,
     decide,
     enqueue,
     entries,
     expire,
     lease,
+    open_store,
     release,
     result,
     verify,
@@ -67,8 +72,8 @@ def test_a_lease_that_ran_out_goes_to_another_and_its_token_opens_nothing(queue)
     second = lease(queue, "ben", 30, NOW + 40)
     assert second.item.id == first.item.id
     with pytest.raises(LeaseError, match="not held by this lease"):
-        decide(queue, first.item.id, first.token, "safe", NOW + 41)
-    decide(queue, second.item.id, second.token, "unsafe", NOW + 41)
+        decide(queue, first.item.id, first.token, "safe", NOW + 41, by="anna")
+    decide(queue, second.item.id, second.token, "unsafe", NOW + 41, by="ben")
     found = result(queue, "id-000000", NOW + 42)
     assert (found.verdict, found.decided_by, found.decided_at, found.state) == ("unsafe", "ben", NOW + 41, "decided")
 
@@ -76,7 +81,7 @@ def test_a_lease_that_ran_out_goes_to_another_and_its_token_opens_nothing(queue)
 def test_a_lease_that_ran_out_settles_nothing_even_if_nobody_else_came(queue):
     held = lease(queue, "anna", 30, NOW + 10)
     with pytest.raises(LeaseError, match="run out"):
-        decide(queue, held.item.id, held.token, "safe", NOW + 40)
+        decide(queue, held.item.id, held.token, "safe", NOW + 40, by="anna")
     assert result(queue, "id-000000", NOW + 41).state == "open"
     assert reviews(queue) == []
 
@@ -86,50 +91,50 @@ def test_only_the_holder_decides(queue, token):
     held = lease(queue, "anna", 30, NOW + 10)
     wrong = lease(queue, "ben", 30, NOW + 10).token if token is None else token
     for settle in (
-        lambda: decide(queue, held.item.id, wrong, "safe", NOW + 11),
-        lambda: release(queue, held.item.id, wrong, NOW),
+        lambda: decide(queue, held.item.id, wrong, "safe", NOW + 11, by="anna"),
+        lambda: release(queue, held.item.id, wrong, NOW, by="anna"),
     ):
         with pytest.raises(LeaseError):
             settle()
     with pytest.raises(LeaseError):
-        decide(queue, 999, held.token, "safe", NOW + 11)
+        decide(queue, 999, held.token, "safe", NOW + 11, by="anna")
     free = next(number for number in range(1, 7) if number not in (held.item.id, held.item.id + 2))
     with pytest.raises(LeaseError):
-        decide(queue, free, "", "safe", NOW + 11)
+        decide(queue, free, "", "safe", NOW + 11, by="anna")
     assert reviews(queue) == []
 
 
 def test_a_verdict_is_one_of_three(queue):
     held = lease(queue, "anna", 30, NOW + 10)
     with pytest.raises(InputError, match="found 'allow', wanted one of safe, unsafe, unsure"):
-        decide(queue, held.item.id, held.token, "allow", NOW + 11)
+        decide(queue, held.item.id, held.token, "allow", NOW + 11, by="anna")
 
 
 def test_an_item_is_settled_once(queue):
     held = lease(queue, "anna", 30, NOW + 10)
-    decide(queue, held.item.id, held.token, "safe", NOW + 11)
+    decide(queue, held.item.id, held.token, "safe", NOW + 11, by="anna")
     with pytest.raises(LeaseError, match="settled already"):
-        decide(queue, held.item.id, held.token, "unsafe", NOW + 12)
+        decide(queue, held.item.id, held.token, "unsafe", NOW + 12, by="anna")
     assert [each.verdict for each in reviews(queue)] == ["safe"]
 
 
 def test_what_is_given_back_is_the_next(queue):
     held = lease(queue, "anna", 30, NOW + 10)
-    release(queue, held.item.id, held.token, NOW + 11)
+    release(queue, held.item.id, held.token, NOW + 11, by="anna")
     assert lease(queue, "ben", 30, NOW + 12).item.id == held.item.id
     with pytest.raises(LeaseError):
-        decide(queue, held.item.id, held.token, "safe", NOW + 13)
+        decide(queue, held.item.id, held.token, "safe", NOW + 13, by="anna")
 
 
 def test_a_deadline_settles_by_default_and_is_told_apart_from_a_person(queue):
     held = lease(queue, "anna", 1000, NOW + 10)
-    decide(queue, held.item.id, held.token, "safe", NOW + 11, note="fine, call +4915112345678")
+    decide(queue, held.item.id, held.token, "safe", NOW + 11, note="fine, call +4915112345678", by="anna")
     late = lease(queue, "anna", 1000, NOW + 12)
     assert result(queue, "id-000002", NOW + 101.9).state == "open"
     found = result(queue, "id-000002", NOW + 102)
     assert (found.state, found.default, found.verdict, found.decided_by) == ("timed_out", "block", None, None)
     with pytest.raises(LeaseError, match="settled already"):
-        decide(queue, late.item.id, late.token, "safe", NOW + 103)
+        decide(queue, late.item.id, late.token, "safe", NOW + 103, by="anna")
     assert counts(queue, NOW + 104) == Counts(waiting=3, decided=1, timed_out=2)
     assert [each.decision_id for each in expire(queue, NOW + 104)] == ["id-000004"]
     assert expire(queue, NOW + 10_000) == []
@@ -173,9 +178,9 @@ def test_reviewers_at_once_never_hold_the_same_item(store, make):
                     back = len(settled) % 5 == 0 and held.pop(mine.item.id)
                     settled.append(mine.item.id)
                 if back:
-                    release(store, mine.item.id, mine.token, NOW + 2)
+                    release(store, mine.item.id, mine.token, NOW + 2, by=name)
                 else:
-                    decide(store, mine.item.id, mine.token, "safe", NOW + 2)
+                    decide(store, mine.item.id, mine.token, "safe", NOW + 2, by=name)
         except Exception as error:
             faults.append(error)
 
@@ -199,7 +204,7 @@ def test_two_who_decide_at_once_settle_once(store, make):
     def settle():
         start.wait()
         try:
-            outcomes.append(decide(store, held.item.id, held.token, "safe", NOW).state)
+            outcomes.append(decide(store, held.item.id, held.token, "safe", NOW, by="anna").state)
         except LeaseError:
             outcomes.append("refused")
 
@@ -226,7 +231,68 @@ def test_rules_take_every_escalation_and_a_fair_share_of_the_rest(make):
 def test_a_note_is_cut_and_kept_whole_only_where_content_is(queue):
     first, second = (lease(queue, "anna", 60, NOW + 10) for _ in range(2))
     assert (
-        decide(queue, first.item.id, first.token, "unsure", NOW + 11, note="a@b.cd" * 900, capture="full").note
+        decide(
+            queue, first.item.id, first.token, "unsure", NOW + 11, note="a@b.cd" * 900, capture="full", by="anna"
+        ).note
         == ("a@b.cd" * 900)[:2000]
     )
-    assert "@" not in decide(queue, second.item.id, second.token, "unsure", NOW + 11, note="mail a@b.cd").note
+    assert (
+        "@" not in decide(queue, second.item.id, second.token, "unsure", NOW + 11, note="mail a@b.cd", by="anna").note
+    )
+
+
+def test_a_token_settles_nothing_in_another_s_name(queue):
+    held = lease(queue, "anna", 60, NOW + 10)
+    for settle in (
+        lambda: decide(queue, held.item.id, held.token, "safe", NOW + 11, by="ben"),
+        lambda: release(queue, held.item.id, held.token, NOW + 11, by="ben"),
+    ):
+        with pytest.raises(LeaseError, match="not held by this lease"):
+            settle()
+    assert reviews(queue) == []
+    assert decide(queue, held.item.id, held.token, "safe", NOW + 11, by="anna").by == "anna"
+
+
+def test_one_transaction_settles_so_many_and_the_outcome_of_one_settles_that_one(queue, monkeypatch):
+    monkeypatch.setattr("offmap.gateway.store.review.BATCH", 1)
+    assert result(queue, "id-000004", NOW + 1000).state == "timed_out"
+    assert [each.decision_id for each in reviews(queue)] == ["id-000004"]
+    assert [len(expire(queue, NOW + 1000)) for _ in range(3)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("what", ["decide", "expire"])
+def test_the_head_of_the_chain_is_taken_before_a_row_of_the_queue(queue, what):
+    """As a purge does; in the other order each could wait for what the other holds."""
+    held, told = lease(queue, "anna", 60, NOW + 10), []
+
+    def note(connection, cursor, statement, *_):
+        if connection.get_execution_options().get("offmap_write"):
+            words = " ".join(statement.split())
+            told.extend(name for name in ("FROM audit_head", "FROM review") if name in words)
+
+    sa.event.listen(queue.engine, "before_cursor_execute", note)
+    if what == "decide":
+        decide(queue, held.item.id, held.token, "safe", NOW + 11, by="anna")
+    else:
+        assert len(expire(queue, NOW + 1000)) == 3
+    assert told[:2] == ["FROM audit_head", "FROM review"]
+
+
+def test_whoever_holds_the_head_may_take_the_row_of_who_decides(request, make):
+    """PostgreSQL: a purge holds the head while a verdict is given, then wants the item's row, and has it at once."""
+    with contextlib.closing(open_store(request.getfixturevalue("postgres").new())) as store:
+        with AuditLog(store, review=ReviewRules(due_in=1e9)) as log:
+            log.submit(make(1, "escalate")).result()
+        held = lease(store, "anna", 1e9, NOW)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        arguments = held.item.id, held.token, "safe", NOW
+        settling = threading.Thread(target=lambda: decide(store, *arguments, by="anna"))
+        with store.write() as connection:
+            chain.head(connection, hold=True)
+            settling.start()
+            deadline = time.monotonic() + 4
+            while not connection.exec_driver_sql(waiting).scalar() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            connection.exec_driver_sql("SELECT id FROM review FOR UPDATE NOWAIT").all()
+        settling.join()
+        assert [each.by for each in reviews(store)] == ["anna"]

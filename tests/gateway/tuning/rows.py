@@ -1,12 +1,20 @@
 """Traffic made of p-values."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from offmap.gateway.config import Actions, StageTable, Step
+from offmap.gateway.policy import bands
+from offmap.gateway.tuning.cascade import calibrate_cascade
+from offmap.gateway.tuning.routes import with_bands
+from offmap.gateway.tuning.shares import Shares
 from offmap.gateway.tuning.traffic import Traffic
 
 ONE = Actions(unknown="allow", uncertain="escalate")
 """A stage that hears one question."""
+PEOPLE = Actions(unsafe="block", unknown="escalate", uncertain="escalate", unscored="block")
+"""One that asks people about the unknown."""
 
 
 def traffic_of(unsafe, unknown=None, *, label=np.nan, weight=None, seconds=None, asked=None):
@@ -39,3 +47,19 @@ def dependent(n, rng, k=2, honest=True):
     common = rng.normal(size=(n, 1))
     p = ndtr(-(0.7 * common + np.sqrt(1 - 0.49) * rng.normal(size=(n, k))))
     return p if honest else p**1.7
+
+
+def calibrated(p, alpha, actions=ONE, seed=0, unknown=None, **shares):
+    """The bands, where nothing else is said with everything handed on that may be."""
+    traffic = traffic_of(p, unknown)
+    k = traffic.p_unsafe.shape[1]
+    table = table_of(k, actions)
+    shares["reach"] = shares.get("reach") or (1.0,) * (k - 1)
+    found = calibrate_cascade(traffic, table, Shares(alpha, **shares), seed)
+    return found, with_bands(table, found.steps)
+
+
+def replace_bands(table, questions):
+    """The stage with these bands, step by step, of both questions."""
+    steps = [replace(b, unsafe=u, unknown=o) for b, (u, o) in zip(bands(table), questions, strict=True)]
+    return with_bands(table, steps)

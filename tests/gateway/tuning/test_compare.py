@@ -7,8 +7,7 @@ from scipy import stats
 from offmap.gateway.config import Actions
 from offmap.gateway.tuning.compare import compare, share_of
 
-from .rows import ONE, table_of, traffic_of
-from .test_cascade import replace_bands
+from .rows import ONE, replace_bands, table_of, traffic_of
 
 
 def bands_at(stop, actions=ONE):

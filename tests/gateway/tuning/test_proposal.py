@@ -1,6 +1,9 @@
+import re
+
 import msgspec
 import numpy as np
 import pytest
+from scipy import stats
 
 from offmap.errors import InputError
 from offmap.gateway.config import Actions, Gateway, MonitorTable, Step
@@ -9,7 +12,7 @@ from offmap.gateway.tuning.budget import Budget
 from offmap.gateway.tuning.proposal import Proposal, apply_proposal, percentile, propose
 from offmap.gateway.tuning.routes import route
 
-from .rows import dependent, table_of, traffic_of
+from .rows import PEOPLE, dependent, table_of, traffic_of
 
 
 def gateway_of(table):
@@ -51,6 +54,42 @@ def test_without_a_label_all_is_presumed_safe_and_that_is_said(rng):
     made = propose(traffic_of(dependent(400, rng, 1)), table_of(1), Budget(alpha=0.05))
     assert made.n == 400
     assert any("No row is labelled safe" in note and "alpha / (1 - h)" in note for note in made.notes)
+
+
+def highest(made):
+    """The bound for the one sample, as it is told."""
+    told = re.search(r"may be up to ([\d.]+) % \(95 % confidence([^)]*)\)", "; ".join(made.notes))
+    return float(told[1]) / 100, told[2]
+
+
+@pytest.mark.parametrize("counted", ["stopped", "blocked"])
+def test_rows_that_a_monitor_failed_about_count_in_what_is_told_as_in_the_cut_off(counted, rng):
+    asked = np.ones((1000, 2), bool)
+    asked[:20, 1] = asked[20:30, 0] = False
+    p = np.where(asked, rng.random((1000, 2)) * 0.9 + 0.05, np.nan)
+    table = table_of(2)
+    table = msgspec.structs.replace(table, cascade=(Step("a", (0.01, 1.0)), Step("b", (0.01, 0.01))))
+    made = propose(traffic_of(p, asked=asked), table, Budget(alpha=0.06, counted=counted))
+    assert made.rates.stopped == pytest.approx(0.059)  # floor(0.06 * 1001) - 1, 30 of them not known
+    assert made.rates.reached[1] == pytest.approx(np.mean(asked[:, 0] & (p[:, 0] > made.steps[0].unsafe[0])))
+    assert highest(made) == (pytest.approx(stats.beta.ppf(0.95, 60, 941), rel=0.005), "")
+    assert any(note.startswith("30 rows reach a monitor that did not answer") for note in made.notes)
+
+
+def test_the_bound_is_of_the_rank_that_the_share_fixes_however_many_rows_are_tied(rng):
+    made = propose(traffic_of(np.ceil(rng.random((999, 1)) * 30) / 30), table_of(1), Budget(alpha=0.05))
+    assert made.rates.stopped < 0.04
+    assert highest(made)[0] == pytest.approx(stats.beta.ppf(0.95, 50, 950), rel=0.005)
+
+
+def test_of_two_cut_offs_the_sum_of_two_bounds_is_told_and_that_it_is_not_exact(rng):
+    traffic = traffic_of(rng.random((999, 1)), rng.random((999, 1)))
+    budget = Budget(alpha=0.05, requests_per_day=1000, reviewer_minutes_per_day=40)
+    made = propose(traffic, table_of(1, PEOPLE), budget)
+    wanted = stats.beta.ppf(0.975, 20, 980) + stats.beta.ppf(0.975, 30, 970)
+    found, why = highest(made)
+    assert found == pytest.approx(wanted, rel=0.005)
+    assert "the sum of a bound for what goes to people and one for the rest, which is not exact" in why
 
 
 @pytest.mark.parametrize(

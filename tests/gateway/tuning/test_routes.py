@@ -1,11 +1,12 @@
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from offmap.gateway.config import Actions, StageTable, Step
-from offmap.gateway.decision import Finding
-from offmap.gateway.policy import bands, heard, rule, signals
+from offmap.gateway.decision import Action, Finding
+from offmap.gateway.policy import SEVERITY, bands, heard, rule, signals
 from offmap.gateway.tuning.routes import route, with_bands
 
 from .rows import traffic_of
@@ -79,3 +80,20 @@ def test_bands_are_set_for_the_questions_that_are_heard():
     changed = with_bands(table, steps)
     assert changed.steps == (Step("a", (0.01, 0.1)), Step("b", (0.01, 0.01), (0.2, 0.3)))
     assert [heard(changed, step) for step in bands(changed)] == [{"unsafe": (0.01, 0.1)}, {"unsafe": (0.01, 0.01)}]
+
+
+def test_a_row_that_no_monitor_settled_is_an_alarm_and_reaches_the_one_that_did_not_answer():
+    asked = np.array([[True, False], [False, False], [True, True], [True, True]])
+    p = np.where(asked, [[0.3, 0.5], [0.5, 0.5], [0.05, 0.5], [0.3, 0.9]], np.nan)
+    steps = (Step("a", (0.1, 0.5)), Step("b", (0.1, 0.1)))
+    found = route(traffic_of(p, asked=asked), StageTable(steps, actions=Actions(unknown="allow")))
+    assert found.names() == [None, None, "block", "allow"]
+    assert found.alarms.tolist() == [True, True, True, False]
+    assert found.reached.tolist() == [2, 1, 1, 2]
+
+
+def test_of_several_actions_columns_take_the_one_that_the_policy_takes():
+    assert sorted(SEVERITY) == sorted(get_args(Action))
+    for unsafe, unknown in itertools.permutations(("modify", "escalate", "block"), 2):
+        table = StageTable((Step("a", (0.1, 0.1), (0.1, 0.1)),), actions=Actions(unsafe, unknown), fallback="partial")
+        assert route(traffic_of([[0.05]], [[0.05]]), table).names() == [max(unsafe, unknown, key=SEVERITY.index)]

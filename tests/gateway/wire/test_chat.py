@@ -180,6 +180,27 @@ def test_an_answer_is_passed_on_with_its_usage_and_without_what_nobody_looked_at
     assert sent == {"model": "m", "messages": HELLO, "temperature": 0.5, "x_own": {"a": [1, 10**30]}, "user": "u"}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_is_numbers_under_openais_names(proxy, behind, stream):
+    client = proxy()
+    known = {**USAGE, "prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens_details": {}}
+    deep = {"a secret": 1}
+    for _ in range(50):
+        deep = {"cached_tokens": deep}
+    nested = {"cached_tokens": 2, "a secret": 1, "audio_tokens": True, "text_tokens": "a secret"}
+    told = {**known, "a secret": 1, "other_details": {"a secret": 1}}
+    told |= {"prompt_tokens_details": nested, "completion_tokens_details": deep}
+    behind.says(choice("hi"), usage=told)
+    if stream:
+        behind.streams(piece({"content": "hi"}), piece(reason="stop"), {**HEAD, "choices": [], "usage": told})
+        found = said(client, stream_options={"include_usage": True})[-1]["usage"]
+    else:
+        found = ask(client).json()["usage"]
+    assert found == known
+    assert all(each is not True for each in found["prompt_tokens_details"].values())
+    openai.types.CompletionUsage.model_validate(found)
+
+
 @pytest.mark.parametrize("word", ["bomb", "<failed>", "<timeout>", "<unscored>", "quux"])
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("role", ["developer", "user", "tool"])
@@ -412,6 +433,22 @@ def test_a_stream_is_passed_on_in_order_with_its_usage(proxy, behind, monitor):
     assert len(checks) > 4
     assert sum(map(len, checks)) <= 4 * len(LONG)
     assert len(frames) > 4, "it leaves in parts"
+    with client.service.store.read() as connection:
+        looks = [each.decision for each in entries(connection) if each.kind == "decision"]
+    partial = [each.partial for each in looks if each.stage == "response"]
+    assert partial == [True] * (len(partial) - 1) + [False]
+    assert {each.partial for each in looks if each.stage != "response"} == {False}
+
+
+def test_a_stream_that_ends_where_a_look_ended_is_looked_at_as_a_whole_too(proxy, behind, monitor):
+    """What a look at a part found says nothing of whether that was all."""
+    client, text = proxy(stages=("response",)), "x" * 3000
+    behind.streams(piece({"content": text}), piece(reason="stop"))
+    assert text_of(said(client)) == text
+    with client.service.store.read() as connection:
+        looks = [each.decision for each in entries(connection) if each.kind == "decision"]
+    assert [each.content for each in replies(monitor)] == [text, text]
+    assert [each.partial for each in looks] == [True, False]
 
 
 @pytest.mark.parametrize("word", ["bomb", "<failed>", "<timeout>", "<unscored>", "quux"])

@@ -48,6 +48,26 @@ def test_texts_that_stand_in_no_message_are_looked_at_too(client):
     assert guard(client, "request", USER[0]["content"], structured_messages=USER)["action"] == "NONE"
 
 
+def test_a_text_that_begins_in_one_message_and_ends_in_the_next_is_in_none(client, monitor):
+    said = [{"role": "user", "content": "the bo"}, {"role": "user", "content": "mb"}]
+    texts = ["the bo\nmb", "the bo\0mb", "the", ""]
+    guard(client, "request", *texts, structured_messages=said)
+    assert [row.content for row in monitor.asked[-1].messages] == ["the bo", "mb", *texts[:2]]
+
+
+@pytest.mark.parametrize("said", [None, [], USER, "the same id"])
+def test_tool_calls_that_stand_in_no_message_are_looked_at_whatever_their_id(client, monitor, said):
+    call = {"id": "c", "type": "function", "function": {"name": "run", "arguments": '{"what": "tide"}'}}
+    if said == "the same id":
+        said = [*USER, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    more = {} if said is None else {"structured_messages": said}
+    guard(client, "request", tool_calls=[call], **more)
+    assert [each.arguments for row in monitor.asked[-1].messages for each in row.tool_calls] == ['{"what": "tide"}']
+    for function in ({"name": "run", "arguments": "bomb"}, {"name": "bomb", "arguments": '{"what": "tide"}'}):
+        harm = {"id": "c", "type": "function", "function": function}
+        assert guard(client, "request", tool_calls=[call, harm], **more)["action"] == "BLOCKED"
+
+
 @pytest.mark.parametrize("kind", ["request", "response"])
 def test_arguments_of_tool_calls_are_looked_at(client, monitor, kind):
     call = {"id": "c", "type": "function", "function": {"name": "run", "arguments": '{"what": "bomb"}'}}

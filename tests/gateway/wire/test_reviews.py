@@ -47,7 +47,7 @@ def answer(client, decision, name="robot"):
 def settle(client, verdict):
     now = time.time()
     held = lease(client.service.store, "anna", 60, now)
-    decide(client.service.store, held.item.id, held.token, verdict, now, note="plain")
+    decide(client.service.store, held.item.id, held.token, verdict, now, note="plain", by="anna")
 
 
 @pytest.mark.parametrize(

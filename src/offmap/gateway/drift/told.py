@@ -109,12 +109,18 @@ class Report(msgspec.Struct, frozen=True):
         level: the probability of a false alarm about any one monitor of a stage, over the whole run.
         missed: decisions that came too fast to be looked at.
         watched: each number.
+        repeated: looks that were left out since they were not the first at their conversation.
+        partial: looks that were left out since they were at a part of a streamed reply.
+
+    ``missed``, ``repeated`` and ``partial`` count from the start of this process.
     """
 
     enabled: bool
     level: float
     missed: int = 0
     watched: tuple[Watched, ...] = ()
+    repeated: int = 0
+    partial: int = 0
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:

@@ -1,7 +1,8 @@
 """The watch over all traffic: decisions in, alarms out. Whoever decides only leaves a note; the rest is done elsewhere.
 
 Turns of one conversation are alike, and not exchangeable: at each stage only the first look at a conversation counts
-(``firsts``). Memory is bounded by the notes that wait, the conversations that are known and the windows. Safe for
+(``firsts``). A part of a streamed reply is not like the whole replies of calibration: it does not count at all, and is
+no first look. Memory is bounded by the notes that wait, the conversations that are known and the windows. Safe for
 several threads. Knows nothing of stores or metrics.
 """
 
@@ -64,13 +65,16 @@ class Watch:
         self._first = Firsts(conversations * len({stage for stage, _, _ in self._series}))
         self._notes: deque[_Note] = deque()
         self._lock = threading.Lock()
-        self._missed = 0
+        self._missed = self._repeated = self._partial = 0
         if self._series:
             _load()
 
     def saw(self, decision: Decision, conversation: Conversation) -> None:
         """Leave a note of a decision and what it was about; takes no longer than it takes to count the characters."""
         if not self._series or not decision.findings or not conversation.messages:
+            return
+        if decision.partial:
+            self._partial += 1
             return
         if len(self._notes) >= MOST_WAITING:
             self._missed += 1
@@ -88,7 +92,13 @@ class Watch:
         """How everything stands, as of the last ``work``."""
         with self._lock:
             watched = tuple(each.stands() for each in self._series.values())
-            return Report(self.settings.enabled, self.settings.level, self._missed, watched)
+            left_out = self._repeated, self._partial
+            return Report(self.settings.enabled, self.settings.level, self._missed, watched, *left_out)
+
+    def windows(self) -> int:
+        """How many windows were tested: where this has grown, a part of the level is spent."""
+        with self._lock:
+            return sum(each.state.windows for each in self._series.values())
 
     def state(self) -> str:
         """All that a watch goes on from after a restart, but for windows that are not full."""
@@ -114,10 +124,12 @@ class Watch:
         looks: dict[_Key, list[Look]] = {}
         for _ in range(len(self._notes)):
             note = self._notes.popleft()
-            if self._first(note.stage, note.keys):
-                for finding in note.findings:
-                    for kind, look in _looks(note, finding):
-                        looks.setdefault((note.stage, finding.monitor, kind), []).append(look)
+            if not self._first(note.stage, note.keys):
+                self._repeated += 1
+                continue
+            for finding in note.findings:
+                for kind, look in _looks(note, finding):
+                    looks.setdefault((note.stage, finding.monitor, kind), []).append(look)
         found = (self._series[key].add(each) for key, each in looks.items() if key in self._series)
         return [alarm for alarm in found if alarm]
 

@@ -60,9 +60,13 @@ def router(service: Service, rate: RateLimit) -> Router:
     def failed(request: Connection, error: Exception) -> Page:
         return desk.error(request, error)
 
+    async def begun(request: Connection) -> None:
+        desk.begun(request)
+
     return Router(
         PATH,
         route_handlers=[*signing.handlers(desk), *review.handlers(desk), *thresholds.handlers(desk)],
+        before_request=begun,
         opt=PAGE,
         include_in_schema=False,
         exception_handlers={SignInError: signing.not_signed_in(desk), HTTPException: failed, Exception: failed},

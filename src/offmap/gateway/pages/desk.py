@@ -7,6 +7,7 @@ A page is a module with a function ``handlers(desk)`` that gives Litestar handle
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,11 +29,14 @@ from offmap.gateway.service import Service
 from offmap.gateway.store import StoreError
 from offmap.gateway.wire.base import Refused
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 Connection = Request[Any, Any, Any]
 Page = Response[str]
 REVIEWERS: tuple[Role, ...] = ("reviewer", "admin")
 COOKIE = "offmap_review"
+LEASE = "offmap_lease"
+"""The cookie with the number of the item that this browser took last, and the token of its lease."""
 PATH = "/review"
 NAVIGATION: tuple[tuple[str, str], ...] = (("Queue", PATH), ("Thresholds", f"{PATH}/thresholds"))
 """Name and address of what the bar at the top leads to, in order."""
@@ -152,20 +156,36 @@ class Desk:
 
     @staticmethod
     def private_cookie(request: Connection, name: str, value: str, seconds: int) -> Cookie:
-        """A cookie that no script reads and no other site makes a browser send; 0 seconds: to be forgotten."""
+        """A cookie that no script reads and no other site makes a browser send."""
         secure = forms.is_https(request.url.scheme, request.headers)
         return Cookie(name, PATH, value, max_age=seconds, secure=secure, httponly=True, samesite="strict")
+
+    def forgotten(self, request: Connection, name: str) -> Cookie:
+        """That cookie, for the browser to forget."""
+        return self.private_cookie(request, name, "", 0)
 
     def go(self, request: Connection, address: str, session: Session) -> Redirect:
         """On to another page after a form, with some more time for the session."""
         cookies = [self.cookie(request, self.sessions.renewed(session))]
         return Redirect(address, status_code=303, cookies=cookies, headers=dict(HEADERS))
 
+    @staticmethod
+    def begun(request: Connection) -> None:
+        """Says of a request that the gate let it through: what it turned away it has counted."""
+        request.state.past_gate = True
+
     def error(self, request: Connection, error: Exception) -> Page:
-        """A page that tells what went wrong, with nothing of what was sent; for errors that nothing else handles."""
+        """A page that tells what went wrong, with nothing of what was sent; for errors that nothing else handles.
+
+        What nobody foresaw is logged by its class alone, as its message may hold content; what is refused is counted.
+        """
         status = error.status_code if isinstance(error, HTTPException) else 500
         if isinstance(error, InputError):
             status = 400
+        if status >= 500 and not isinstance(error, Refused):
+            _log.error("a page failed (%s)", type(error).__name__)
+        elif "past_gate" in request.state:
+            self.service.telemetry.refused(status)
         told = error.detail if isinstance(error, Refused) else ""
         page = self.page(request, "error.html.j2", {"status": status, "told": told}, status=status)
         page.headers.update(error.headers or {} if isinstance(error, Refused) else {})

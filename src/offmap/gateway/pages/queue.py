@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offmap.gateway.store import Counts, Store, counts
-from offmap.gateway.store.queue import Seen, open_items, settle_overdue, settled_items
+from offmap.gateway.store import Counts, Store, counts, expire
+from offmap.gateway.store.queue import Seen, open_items, settled_items
 
 OPEN, SETTLED = 25, 15
 """Rows of either table at most."""
@@ -37,10 +37,10 @@ class Queue:
 
 
 def open_queue(store: Store, now: float) -> Queue:
-    """The queue as it stands; what is overdue is settled first.
+    """The queue as it stands; some of what is overdue is settled first, and all of it counted as such.
 
     Raises:
         StoreError: see ``Store.read`` and ``Store.write``.
     """
-    settle_overdue(store, now)
+    expire(store, now)
     return Queue(counts(store, now), tuple(open_items(store, now, OPEN)), tuple(settled_items(store, now, SETTLED)))

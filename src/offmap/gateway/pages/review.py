@@ -1,6 +1,7 @@
 """The queue, and one item of it: taken for some time, looked at, settled or given back.
 
-Who holds an item holds the token of its lease: in the form, and in a cookie, so that the page can be loaded again.
+Who holds an item holds the token of its lease: in the form, and in a cookie, so that the page can be loaded again. It
+counts in a session of that person alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from litestar.response import Redirect
 
-from offmap.gateway.pages.desk import PATH, Connection, Desk, Page
+from offmap.gateway.pages.desk import LEASE, PATH, Connection, Desk, Page
 from offmap.gateway.pages.evidence import evidence
 from offmap.gateway.pages.forms import Form
 from offmap.gateway.pages.queue import open_queue
@@ -20,8 +21,6 @@ from offmap.gateway.store.review import LONGEST_NOTE, LeaseError, decide, lease,
 from offmap.gateway.store.tickets import VERDICTS, Verdict
 from offmap.gateway.wire.base import Refused
 
-LEASE = "offmap_lease"
-"""The cookie with the number of the item that this browser took last, and the token of its lease."""
 _LARGEST = 2**31 - 1
 NO_ITEM = "there is no such item"
 
@@ -65,8 +64,8 @@ def _next(desk: Desk) -> Any:
 def _item(desk: Desk) -> Any:
     @get("/items/{number:int}")
     async def item(request: Connection, number: FromPath[int]) -> Page:
-        desk.signed_in(request)
-        return await _item_page(desk, request, number, _token(request, number))
+        session = desk.signed_in(request)
+        return await _item_page(desk, request, number, (session.name, _token(request, number)))
 
     return item
 
@@ -81,7 +80,7 @@ def _take(desk: Desk) -> Any:
             token = await desk.in_thread(_held, desk, _number(number), token, form.session.name)
         except LeaseError:
             return await _lost(desk, request, form, number)
-        page = await _item_page(desk, request, number, token, form.text("note"))
+        page = await _item_page(desk, request, number, (form.session.name, token), form.text("note"))
         page.cookies += [
             _holding(desk, request, number, token),
             desk.cookie(request, desk.sessions.renewed(form.session)),
@@ -112,7 +111,7 @@ def _release(desk: Desk) -> Any:
     async def give_back(request: Connection, number: FromPath[int]) -> Response[Any]:
         form = await desk.posted(request)
         try:
-            await desk.in_thread(release, desk.service.store, _number(number), form.text("lease"), desk.clock())
+            await desk.in_thread(_given_back, desk, _number(number), form)
         except LeaseError:
             return await _lost(desk, request, form, number)
         return _left(desk, request, form, PATH)
@@ -124,7 +123,7 @@ def _held(desk: Desk, number: int, token: str, name: str) -> str:
     """The token of a lease on that item: the one that there is, renewed, or that of a new one."""
     store, seconds, now = desk.service.store, desk.service.gateway.review.lease_s, desk.clock()
     try:
-        renew(store, number, token, seconds, now)
+        renew(store, number, token, seconds, now, by=name)
     except LeaseError:
         held = lease(store, name, seconds, now, item=number)
         if held is None:
@@ -133,21 +132,26 @@ def _held(desk: Desk, number: int, token: str, name: str) -> str:
     return token
 
 
+def _given_back(desk: Desk, number: int, form: Form) -> None:
+    release(desk.service.store, number, form.text("lease"), desk.clock(), by=form.session.name)
+
+
 def _settled(desk: Desk, number: int, form: Form, verdict: Verdict) -> None:
-    capture = desk.service.gateway.audit.capture
+    capture, by = desk.service.gateway.audit.capture, form.session.name
     note, token = form.text("note", LONGEST_NOTE), form.text("lease")
-    decide(desk.service.store, number, token, verdict, desk.clock(), note=note, capture=capture)
+    decide(desk.service.store, number, token, verdict, desk.clock(), by=by, note=note, capture=capture)
 
 
-async def _item_page(desk: Desk, request: Connection, number: int, token: str, note: str = "") -> Page:
-    seen = await _seen(desk, number, token)
+async def _item_page(desk: Desk, request: Connection, number: int, holder: tuple[str, str], note: str = "") -> Page:
+    """An item; ``holder``: who asks, and the token of the lease that they may have."""
+    seen = await _seen(desk, number, *holder)
     shown = await desk.in_thread(evidence, seen.decision, seen.content)
     values = {
         "seen": seen,
         "item": seen.item,
         "decision": seen.decision,
         "evidence": shown,
-        "lease": token if seen.held else "",
+        "lease": holder[1] if seen.held else "",
         "written": note,
         "longest": LONGEST_NOTE,
     }
@@ -156,15 +160,16 @@ async def _item_page(desk: Desk, request: Connection, number: int, token: str, n
 
 async def _lost(desk: Desk, request: Connection, form: Form, number: int) -> Page:
     """Why nothing was recorded, how the item stands, and the note that was written."""
-    seen = await _seen(desk, number, "")
+    seen = await _seen(desk, number)
     values = {"item": seen.item, "seen": seen, "written": form.text("note")}
     page = desk.page(request, "lost.html.j2", values, status=409)
     page.cookies.append(desk.cookie(request, desk.sessions.renewed(form.session)))
     return page
 
 
-async def _seen(desk: Desk, number: int, token: str) -> Seen:
-    found = await desk.in_thread(lambda: look(desk.service.store, _number(number), desk.clock(), token=token))
+async def _seen(desk: Desk, number: int, by: str = "", token: str = "") -> Seen:
+    store, now = desk.service.store, desk.clock()
+    found = await desk.in_thread(lambda: look(store, _number(number), now, token=token, by=by))
     if found is None:
         raise Refused(404, NO_ITEM)
     return found
@@ -172,7 +177,7 @@ async def _seen(desk: Desk, number: int, token: str) -> Seen:
 
 def _left(desk: Desk, request: Connection, form: Form, address: str) -> Redirect:
     page = desk.go(request, address, form.session)
-    page.cookies.append(desk.private_cookie(request, LEASE, "", 0))
+    page.cookies.append(desk.forgotten(request, LEASE))
     return page
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zlib
 from collections.abc import Callable
@@ -13,14 +14,16 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 
 from offmap.gateway.pages import forms
-from offmap.gateway.pages.desk import COOKIE, PATH, REVIEWERS, Connection, Desk, Page, SignInError
+from offmap.gateway.pages.desk import COOKIE, LEASE, PATH, REVIEWERS, Connection, Desk, Page, SignInError
 from offmap.gateway.pages.forms import TOKEN, Form
 from offmap.gateway.pages.rendering import HEADERS, TYPES, static_file
 from offmap.gateway.security import RateLimit
 from offmap.gateway.wire.base import Refused
 
+_log = logging.getLogger(__name__)
 TRIES_PER_MINUTE = 20
-"""From one address; all of a proxy's callers have one."""
+"""Wrong keys from one address, which all of a proxy's callers share: beyond them they are neither answered with a form
+nor logged. A right key is never refused: it has 256 random bits, so there is no guessing it."""
 _BUCKETS = 1024
 _NEXT = re.compile(r"/review(/[\w-]+)*", re.ASCII)
 
@@ -36,17 +39,15 @@ def handlers(desk: Desk) -> list[Any]:
     @post("/sign-in", status_code=200)
     async def sign_in(request: Connection) -> Response[Any]:
         forms.require_same_site(request.headers)
-        # So many names and no more: whoever has many addresses does not fill the memory.
-        if wait := tries.wait(str(zlib.crc32(str(request.client and request.client.host).encode()) % _BUCKETS)):
-            raise Refused(429, "too many tries from this address", retry_after=wait)
-        return _signed_in(desk, request, await desk.fields(request))
+        return _signed_in(desk, request, await desk.fields(request), tries)
 
     @post("/sign-out", status_code=303)
     async def sign_out(request: Connection) -> Redirect:
         form = await desk.posted(request)
         desk.sessions.end(form.session)
-        gone = desk.private_cookie(request, COOKIE, "", 0)
-        return Redirect(f"{PATH}/sign-in", status_code=303, cookies=[gone], headers=dict(HEADERS))
+        _log.info("%s signed out of the pages", form.session.name)
+        gone = [desk.forgotten(request, name) for name in (COOKIE, LEASE)]
+        return Redirect(f"{PATH}/sign-in", status_code=303, cookies=gone, headers=dict(HEADERS))
 
     return [ask, sign_in, sign_out, _static()]
 
@@ -78,6 +79,7 @@ def not_signed_in(desk: Desk) -> Callable[[Connection, SignInError], Response[An
 
     def answer(request: Connection, error: SignInError) -> Response[Any]:
         if request.method == "POST":
+            desk.service.telemetry.refused(401)
             return sign_in_page(desk, request, note=error.note, status=401)
         address = f"{PATH}/sign-in?next={_safe(request.url.path)}"
         return Redirect(address, status_code=303, headers=dict(HEADERS))
@@ -85,16 +87,35 @@ def not_signed_in(desk: Desk) -> Callable[[Connection, SignInError], Response[An
     return answer
 
 
-def _signed_in(desk: Desk, request: Connection, fields: dict[str, str]) -> Response[Any]:
+def _signed_in(desk: Desk, request: Connection, fields: dict[str, str], tries: RateLimit) -> Response[Any]:
     visitor, form = desk.session(request), Form(desk.sessions.visitor(), fields)
     address = _safe(form.text("next"))
     if visitor is None or not desk.sessions.is_token(visitor, form.text(TOKEN)):
+        desk.service.telemetry.refused(403)
         return sign_in_page(desk, request, address=address, wrong="The form had run out: try again.", status=403)
     record = desk.service.keys.verify(form.fields.get("key", "").strip())
     if record is None or not any(record.may(role) for role in REVIEWERS):
+        _charge(tries, request)
+        amiss = f"the key {record.name} may not review" if record else "no key of ours"
+        _log.warning("a sign-in to the pages failed: %s", amiss)
+        desk.service.telemetry.refused(403)
         wrong = "This is no API key of a reviewer or an admin."
         return sign_in_page(desk, request, address=address, wrong=wrong, status=403)
-    return desk.go(request, address, desk.sessions.begin(record))
+    _log.info("%s signed in to the pages", record.name)
+    page = desk.go(request, address, desk.sessions.begin(record))
+    page.cookies.append(desk.forgotten(request, LEASE))
+    return page
+
+
+def _charge(tries: RateLimit, request: Connection) -> None:
+    """Count a wrong key to its address.
+
+    Raises:
+        Refused: there were too many.
+    """
+    # So many names and no more: whoever has many addresses does not fill the memory.
+    if wait := tries.wait(str(zlib.crc32(str(request.client and request.client.host).encode()) % _BUCKETS)):
+        raise Refused(429, "too many tries from this address", retry_after=wait)
 
 
 def _safe(address: str) -> str:

@@ -15,9 +15,10 @@ from offmap.gateway.config import Band, StageTable
 from offmap.gateway.decision import Stage
 from offmap.gateway.live import Live, proposed_bands, read_proposal
 from offmap.gateway.pages.desk import Connection, Desk, Page
+from offmap.gateway.pages.forms import Form
 from offmap.gateway.policy import Bands, bands, heard
 from offmap.gateway.store import StoreError
-from offmap.gateway.store.promotions import StoredProposal, proposals
+from offmap.gateway.store.promotions import StoredProposal, proposals, standing
 from offmap.gateway.tuning.compare import Comparison, Rate
 from offmap.gateway.tuning.proposal import Proposal
 from offmap.gateway.tuning.recalibration import RATES, recalibrate
@@ -103,7 +104,7 @@ def handlers(desk: Desk) -> list[Any]:
     @post("/thresholds/promote", status_code=303)
     async def promote(request: Connection) -> Response[Any]:
         form = await desk.posted(request, "admin")
-        return await _done(desk, request, desk.service.promote(_number(form.text("proposal")), form.session.name))
+        return await _done(desk, request, _promoted(desk, form))
 
     @post("/thresholds/reject", status_code=303)
     async def reject(request: Connection) -> Response[Any]:
@@ -114,26 +115,34 @@ def handlers(desk: Desk) -> list[Any]:
     return [look, propose, promote, reject]
 
 
-def shown(live: Live) -> list[Shown]:
-    """The policy's proposals, the newest first; the policy's own bands and what was promoted stay in any number.
+async def _promoted(desk: Desk, form: Form) -> None:
+    """Only what the admin saw in force is replaced."""
+    proposal, seen = _number(form.text("proposal")), _number(form.text("seen"))
+    await desk.service.promote(proposal, form.session.name, seen)
+
+
+def shown(live: Live) -> tuple[int, list[Shown]]:
+    """``Standing.seq``, and the policy's proposals, the newest first.
+
+    The policy's own bands and what was promoted stay in any number.
 
     Raises:
         StoreError: see ``Store.read``.
     """
+    now = standing(live.store, live.policy)  # first: what changes in between is refused then
     found = proposals(live.store, live.policy)
     first = len(found) - LISTED
     kept = [each for place, each in enumerate(found) if place >= first or each.state == "promoted"]
-    latest: dict[Stage, StoredProposal] = {}
-    for each in sorted((each for each in found if each.state == "promoted"), key=lambda each: each.seq or 0):
-        latest[each.stage] = each
-    return [_shown(live, each, latest.get(each.stage) is each) for each in reversed(kept)]
+    return now.seq, [_shown(live, each, now.holds(each)) for each in reversed(kept)]
 
 
 async def _page(desk: Desk, request: Connection, note: str = "", status: int = 200) -> Page:
     session, service = desk.signed_in(request), desk.service
     record = desk.sessions.record(session)
+    seen, listed = await desk.in_thread(shown, service.live)
     values = {
-        "proposals": await desk.in_thread(shown, service.live),
+        "proposals": listed,
+        "seen": seen,
         "told": service.live.now.told,
         "policy": service.live.now.policy,
         "stages": tuple(service.live.file.stages),

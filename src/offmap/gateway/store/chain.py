@@ -7,12 +7,13 @@ number the way we do. The first previous hash is 64 zeros.
 
 Content is in the hash by a commitment alone: SHA-256 over 32 random bytes, the row's salt, and the content. So content
 can be purged, and its salt with it, without breaking the chain; then the commitment tells nothing, since without the
-salt no guess can be tried. A purge is a row itself that says how many rows it took the content of.
+salt no guess can be tried. A purge is a row itself that says of which rows it took the content.
 
 A change, a deletion, an insertion or another order anywhere breaks the chain, and so does content that is gone and no
 purge accounts for. Whoever may write to the data base can still write a whole new chain, or cut its end and set its
-head back: that shows only against a ``Checkpoint`` that was kept somewhere else. Knows nothing of what a record says,
-but for a purge's.
+head back: that shows only against a ``Checkpoint`` that was kept somewhere else. They can also remove content under a
+purge row of their own, which no checkpoint forbids, but never alter it. Knows nothing of what a record says, but for a
+purge's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -55,18 +56,23 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Purge(msgspec.Struct, frozen=True):
-    """What the record of a purge says: of how many rows it took the content, all of them written before ``before``.
+    """What the record of a purge says.
 
-    ``notes``: how many reviewers' notes it took out of the queue; both times in milliseconds since the epoch, UTC.
+    Attributes:
+        at, before: when it was, and that it is about what was written before; milliseconds since the epoch, UTC.
+        rows: of how many rows it took the content.
+        seqs: which, as ranges (first, last) of rows without a gap; no more ranges than rows.
+        notes: how many reviewers' notes it took out of the queue.
     """
 
     at: int
     before: int
     rows: int
+    seqs: tuple[tuple[int, int], ...]
     notes: int = 0
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row in its place, as the data base has it: it may have been tampered with.
 
     Attributes:
@@ -159,6 +165,17 @@ def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = N
     return places
 
 
+def ranges(runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges in ascending order, those without a gap between them made one. What overlaps is left as it is."""
+    joined: list[tuple[int, int]] = []
+    for first, last in runs:
+        if joined and joined[-1][1] + 1 == first:
+            joined[-1] = joined[-1][0], last
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
 def milliseconds(seconds: float) -> int:
     """A time as rows have it."""
     return int(seconds * 1000)
@@ -212,8 +229,15 @@ def find(store: Store, decision_id: str) -> Entry | None:
     return None if row is None else Entry(*row)
 
 
+def at(connection: sa.Connection, seq: int) -> Entry | None:
+    """One row by its place, None where there is none."""
+    wanted = sa.select(*(AUDIT.c[name] for name in Entry.__struct_fields__)).where(AUDIT.c.seq == seq)
+    row = connection.execute(wanted).one_or_none()
+    return None if row is None else Entry(*row)
+
+
 def about(store: Store, decision_id: str) -> list[Entry]:
-    """Every row about a decision, in order. All of the chain is read.
+    """Every row about a decision, or about a proposal, in order.
 
     Raises:
         StoreError: see ``Store.read``.

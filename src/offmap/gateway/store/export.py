@@ -26,11 +26,11 @@ HASH_RULE = (
     '"seq" in this order, in UTF-8, without spaces, nothing escaped that JSON need not escape), in hexadecimal; the '
     "first prev_hash is 64 zeros. commitment = SHA-256(the bytes of salt + content in UTF-8), in hexadecimal; it is "
     "null where no content was kept. content and salt are null beside a commitment where the content was purged; the "
-    'rows of kind "purge" say of how many rows ("rows" of their record) and that these have an "at" below "before"'
+    'rows of kind "purge" name these rows: "seqs" of their record, ranges [first, last], both included'
 )
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an export is.
 
     Attributes:
@@ -87,7 +87,7 @@ def manifest_path(path: Path) -> Path:
 
 
 def verify_export(path: Path, checkpoint: Checkpoint | None = None) -> Verified:
-    """Walk an exported chain; see ``verifying.verify``. It should end where its manifest says.
+    """Walk an exported chain; see ``verifying.verify``. It should be the file that its manifest names, to the byte.
 
     Raises:
         InputError: file or manifest cannot be read.
@@ -96,11 +96,15 @@ def verify_export(path: Path, checkpoint: Checkpoint | None = None) -> Verified:
     if manifest.format != FORMAT:
         raise InputError(f"{manifest_path(path)}: found format {manifest.format!r}, wanted {FORMAT!r}")
     try:
-        with path.open("rb"):
-            pass
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: the export cannot be read: {error.strerror}") from None
-    return verify_rows(_lines(path), manifest.last, checkpoint)
+    found = verify_rows(_lines(path), manifest.last, checkpoint)
+    if found.broken_at is None and (digest, found.n) != (manifest.sha256, manifest.rows):
+        reason = f"the file has not the SHA-256 or not the {manifest.rows} rows of its manifest"
+        return msgspec.structs.replace(found, broken_at=found.n + 1, reason=reason)
+    return found
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
@@ -118,26 +119,35 @@ def _parsed(url: str) -> sa.URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
         raise InputError(f"store {parsed}: found {parsed.drivername!r}, wanted sqlite or postgresql")
-    if parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:"):
+    if parsed.drivername == "sqlite" and (
+        parsed.query.get("mode") == "memory" or str(_file(parsed)) in (".", ":memory:")
+    ):
         raise InputError("store sqlite://: found no file, and what is in memory only is lost; wanted sqlite:///path")
     return parsed
 
 
 def _connect_args(url: sa.URL) -> dict[str, Any]:
     if url.drivername == "sqlite":
-        if not url.query:
-            _make_private(Path(str(url.database)))
+        if url.query.get("mode", "rwc") == "rwc":
+            _make_private(_file(url))
         return {"timeout": WAIT_SECONDS, "isolation_level": None}
     wait = int(WAIT_SECONDS * 1000)
     limits = f"-c lock_timeout={wait} -c statement_timeout={4 * wait} -c synchronous_commit=on"
     return {"connect_timeout": int(WAIT_SECONDS), "tcp_user_timeout": 2 * wait, "options": limits}
 
 
+def _file(url: sa.URL) -> Path:
+    """The file of a SQLite URL, whatever options it has: a path, or with ``uri=true`` an address that SQLite reads."""
+    name = url.database or ""
+    is_address = sa.util.asbool(url.query.get("uri", False)) and name.startswith("file:")
+    return Path(unquote(urlsplit(name).path) if is_address else name)
+
+
 def _require_there(url: sa.URL) -> None:
     """A file that SQLite would make, or make a data base of, is refused."""
     if url.drivername != "sqlite":
         return
-    path = Path(str(url.database).removeprefix("file:"))
+    path = _file(url)
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -157,7 +167,7 @@ def _make_private(path: Path) -> None:
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
-    path = "" if engine.url.query else str(engine.url.database)
+    path = _file(engine.url)
 
     @sa.event.listens_for(engine, "do_connect")
     def do_connect(*_: object) -> None:
@@ -184,14 +194,12 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _file_at(path: str) -> tuple[int, int]:
-    """Which file lies there; always the same where no path is known.
+def _file_at(path: Path) -> tuple[int, int]:
+    """Which file lies there.
 
     Raises:
         sqlite3.OperationalError: none.
     """
-    if not path:
-        return 0, 0
     try:
         found = os.stat(path)
     except OSError as error:

@@ -1,11 +1,11 @@
 """What people see of the review queue: one item with what was decided and looked at, what is open, what was settled.
 
-Reading changes nothing but what is overdue (``review.expire``). Knows nothing of pages.
+Reading one item settles it where it is overdue (``review.expire``), and changes nothing else. Knows nothing of pages.
 """
 
 from __future__ import annotations
 
-import hmac
+import time
 from typing import Any
 
 import msgspec
@@ -15,12 +15,12 @@ from offmap.errors import InputError
 from offmap.gateway.decision import Decision
 from offmap.gateway.store.capture import Capture, kept, restored
 from offmap.gateway.store.opening import Store
-from offmap.gateway.store.review import expire, lease_hash
+from offmap.gateway.store.review import BATCH, ITEM, expire, is_lease
 from offmap.gateway.store.tables import AUDIT, REVIEW
 from offmap.gateway.store.tickets import Item
 
-_ITEM = [REVIEW.c[{"default": "default_action"}.get(name, name)] for name in Item.__struct_fields__]
 _BOTH = sa.and_(AUDIT.c.decision_id == REVIEW.c.decision_id, AUDIT.c.kind == "decision")
+_BATCHES, _BETWEEN_BATCHES = 10, 0.02
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Seen(msgspec.Struct, frozen=True):
         content: canonical JSON, None where none was kept or is any more.
         purged: whether some was, and is not any more.
         lease_by, lease_until: who holds it and how long; None for nobody, a lease that ran out, a settled item.
-        held: whether that is the lease whose token was given.
+        held: whether that is the lease of the name and the token that were given.
     """
 
     item: Item
@@ -45,7 +45,7 @@ class Seen(msgspec.Struct, frozen=True):
     held: bool = False
 
 
-def look(store: Store, item: int, now: float, *, token: str = "") -> Seen | None:
+def look(store: Store, item: int, now: float, *, token: str = "", by: str = "") -> Seen | None:
     """An item as it stands, None where there is none of that number.
 
     Args:
@@ -53,50 +53,45 @@ def look(store: Store, item: int, now: float, *, token: str = "") -> Seen | None
         item: its number.
         now: the time.
         token: of a lease that may hold it.
+        by: who asks.
 
     Raises:
         StoreError: see ``Store.read`` and ``Store.write``.
     """
     kept_of_it = AUDIT.c.record, AUDIT.c.capture, AUDIT.c.content, AUDIT.c.commitment
     columns = *kept_of_it, REVIEW.c.lease_by, REVIEW.c.lease_until, REVIEW.c.lease_sha256
-    wanted = sa.select(*_ITEM, *columns).join_from(REVIEW, AUDIT, _BOTH)
+    wanted = sa.select(*ITEM, *columns).join_from(REVIEW, AUDIT, _BOTH)
     wanted = wanted.where(REVIEW.c.id == item)
     row = _one(store, wanted)
     if row is not None and row.state == "open" and row.due_at is not None and row.due_at <= now:
-        expire(store, now)
+        expire(store, now, item=item)
         row = _one(store, wanted)
     if row is None:
         return None
     decision, content = _with_content(msgspec.json.decode(row.record, type=Decision), row.content)
     purged = row.commitment is not None and row.content is None
     lease = _living(row, now)
-    held = lease[0] is not None and hmac.compare_digest(row.lease_sha256 or "", lease_hash(token))
-    return Seen(Item(*row[: len(_ITEM)]), decision, row.capture, content, purged, *lease, held)
+    held = lease[0] is not None and is_lease(row.lease_by, row.lease_sha256, by, token)
+    return Seen(Item(*row[: len(ITEM)]), decision, row.capture, content, purged, *lease, held)
 
 
-def recorded(store: Store, decision_id: str) -> Decision | None:
-    """A decision as the chain has it, without anything that is kept of its content; None where there is none.
+def settle_overdue(store: Store, now: float) -> int:
+    """What the service calls once a second, in a thread: settle what is overdue; how many items were settled.
 
-    Raises:
-        StoreError: see ``Store.read``.
-    """
-    wanted = sa.select(AUDIT.c.record).where(AUDIT.c.decision_id == decision_id, AUDIT.c.kind == "decision")
-    with store.read() as connection:
-        record = connection.execute(wanted).scalar_one_or_none()
-    return None if record is None else msgspec.json.decode(record, type=Decision)
-
-
-def settle_overdue(store: Store, now: float) -> None:
-    """``review.expire``, where there is anything to settle; else nothing is written.
+    It makes a few transactions of at most ``BATCH`` items with pauses between them, so that traffic gets its turn, and
+    leaves the rest to the next call. Where nothing is overdue nothing is written.
 
     Raises:
-        StoreError: see ``Store.read`` and ``Store.write``.
+        StoreError: see ``expire``; what was settled by then is settled.
     """
-    with store.read() as connection:
-        wanted = sa.select(REVIEW.c.id).where(REVIEW.c.state == "open", REVIEW.c.due_at <= now).limit(1)
-        found = connection.execute(wanted).one_or_none()
-    if found is not None:
-        expire(store, now)
+    count = 0
+    for _ in range(_BATCHES):
+        done = len(expire(store, now))
+        count += done
+        if done < BATCH:
+            break
+        time.sleep(_BETWEEN_BATCHES)
+    return count
 
 
 def open_items(store: Store, now: float, limit: int) -> list[Seen]:
@@ -123,11 +118,11 @@ def _listed(
     store: Store, where: sa.ColumnElement[bool], order: tuple[sa.ColumnElement[Any], ...], now: float, limit: int
 ) -> list[Seen]:
     columns = AUDIT.c.record, AUDIT.c.capture, REVIEW.c.lease_by, REVIEW.c.lease_until
-    wanted = sa.select(*_ITEM, *columns).join_from(REVIEW, AUDIT, _BOTH).where(where).order_by(*order).limit(limit)
+    wanted = sa.select(*ITEM, *columns).join_from(REVIEW, AUDIT, _BOTH).where(where).order_by(*order).limit(limit)
     with store.read() as connection:
         rows = connection.execute(wanted).all()
     return [
-        Seen(Item(*row[: len(_ITEM)]), msgspec.json.decode(row.record, type=Decision), row.capture, None, False, *lease)
+        Seen(Item(*row[: len(ITEM)]), msgspec.json.decode(row.record, type=Decision), row.capture, None, False, *lease)
         for row in rows
         for lease in [_living(row, now)]
     ]

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from offmap.gateway.store import chain
 from offmap.gateway.store.capture import canonical
-from offmap.gateway.store.chain import Purge, Row, milliseconds
+from offmap.gateway.store.chain import Purge, Row, milliseconds, ranges
 from offmap.gateway.store.opening import Store
 from offmap.gateway.store.tables import AUDIT, REVIEW
 
@@ -33,14 +33,14 @@ def purge(store: Store, before: float, now: float) -> Purge:
         now: the time.
 
     Returns:
-        What was purged in all. Where there was nothing the chain does not grow.
+        What was purged in all, without saying which rows. Where there was nothing the chain does not grow.
 
     Raises:
         StoreError: see ``Store.write``; what was purged by then is purged, and on record.
     """
     done = list(purges(store, before, now))
     rows, notes = sum(each.rows for each in done), sum(each.notes for each in done)
-    return Purge(milliseconds(now), milliseconds(before), rows, notes)
+    return Purge(milliseconds(now), milliseconds(before), rows, (), notes)
 
 
 def purges(store: Store, before: float, now: float) -> Iterator[Purge]:
@@ -73,15 +73,17 @@ def tidy(store: Store) -> None:
 
 def _step(store: Store, before: int, now: float) -> Purge | None:
     """One transaction; None where nothing is left."""
-    old = sa.select(AUDIT.c.seq).where(AUDIT.c.salt.is_not(None), AUDIT.c.at < before).limit(BATCH)
+    old = (
+        sa.select(AUDIT.c.seq).where(AUDIT.c.salt.is_not(None), AUDIT.c.at < before).limit(BATCH)
+    )
     noted = sa.select(REVIEW.c.id).where(REVIEW.c.note.is_not(None), REVIEW.c.decided_at < before / 1000).limit(BATCH)
     with store.write() as connection:
         chain.head(connection, hold=True)  # first, as everybody who writes: nobody waits for the other then
-        seqs, ids = list(connection.execute(old).scalars()), list(connection.execute(noted).scalars())
+        seqs, ids = sorted(connection.execute(old).scalars()), list(connection.execute(noted).scalars())
         if not seqs and not ids:
             return None
         connection.execute(sa.update(AUDIT).where(AUDIT.c.seq.in_(seqs)).values(salt=None, content=None))
         connection.execute(sa.update(REVIEW).where(REVIEW.c.id.in_(ids)).values(note=None))
-        done = Purge(milliseconds(now), before, len(seqs), len(ids))
+        done = Purge(milliseconds(now), before, len(seqs), ranges((seq, seq) for seq in seqs), len(ids))
         chain.append(connection, [Row("purge", "", canonical(done), "none")], now)
     return done

@@ -21,8 +21,13 @@ def remember(store: Store, name: str, value: str, now: float) -> None:
         StoreError: see ``Store.write``.
     """
     with store.write() as connection:
-        connection.execute(sa.delete(STATE).where(STATE.c.name == name))
-        connection.execute(sa.insert(STATE).values(name=name, at=now, value=value))
+        replace(connection, name, value, now)
+
+
+def replace(connection: sa.Connection, name: str, value: str, now: float) -> None:
+    """The same within a transaction."""
+    connection.execute(sa.delete(STATE).where(STATE.c.name == name))
+    connection.execute(sa.insert(STATE).values(name=name, at=now, value=value))
 
 
 def remembered(store: Store, name: str) -> str | None:

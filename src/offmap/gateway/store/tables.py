@@ -38,6 +38,8 @@ sa.Index(
     postgresql_where=AUDIT.c.kind == "decision",
 )
 
+sa.Index("ix_audit_decision_id", AUDIT.c.decision_id)
+
 sa.Index(
     "ix_audit_at_kept",
     AUDIT.c.at,

@@ -1,18 +1,32 @@
 """How far a chain holds: every row's hash and link, content's commitments, and that purges account for what is gone.
 
-See ``chain`` for the rules. Rows may come from a data base or from anywhere else. Constant memory.
+See ``chain`` for the rules. Rows may come from a data base or from anywhere else. Memory grows with the gaps between
+what was purged and with nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
+from itertools import zip_longest
 
 import msgspec
 import sqlalchemy as sa
 
 from offmap.errors import InputError
-from offmap.gateway.store.chain import GENESIS, Checkpoint, Entry, NoHeadError, Purge, commit, entries, head, row_hash
+from offmap.gateway.store.agreement import disagreement
+from offmap.gateway.store.chain import (
+    GENESIS,
+    Checkpoint,
+    Entry,
+    NoHeadError,
+    Purge,
+    commit,
+    entries,
+    head,
+    ranges,
+    row_hash,
+)
 from offmap.gateway.store.opening import Store
 
 
@@ -25,6 +39,7 @@ class Verified(msgspec.Struct, frozen=True):
         reason: what is wrong there, "" where nothing is.
         last: the end of what holds.
         purged: rows that hold and had their content purged.
+        purges: how many purges there were behind the checkpoint; in all where none is given.
     """
 
     n: int
@@ -32,10 +47,11 @@ class Verified(msgspec.Struct, frozen=True):
     reason: str
     last: Checkpoint
     purged: int = 0
+    purges: int = 0
 
 
 def verify(store: Store, checkpoint: Checkpoint | None = None) -> Verified:
-    """Walk the whole chain as it is at this moment.
+    """Walk the whole chain as it is at this moment, and see that proposals and reviews stand as it says.
 
     Args:
         store: whose chain.
@@ -49,7 +65,10 @@ def verify(store: Store, checkpoint: Checkpoint | None = None) -> Verified:
             end = head(connection)
         except NoHeadError as gone:
             return _broken(verify_rows(rows, None, checkpoint).last, str(gone))
-        return verify_rows(rows, end, checkpoint)
+        found = verify_rows(rows, end, checkpoint)
+        if found.broken_at is None and (reason := disagreement(connection)):
+            return msgspec.structs.replace(found, broken_at=found.n + 1, reason=reason)
+        return found
 
 
 def verify_rows(rows: Iterable[Entry], end: Checkpoint | None, checkpoint: Checkpoint | None = None) -> Verified:
@@ -67,16 +86,17 @@ def verify_rows(rows: Iterable[Entry], end: Checkpoint | None, checkpoint: Check
         return walk.broken(f"the checkpoint says that the chain reached {checkpoint.seq}: its end was cut")
     if reason := walk.unaccounted():
         return walk.broken(reason)
-    return Verified(walk.last.seq, None, "", walk.last, walk.purged)
+    return Verified(walk.last.seq, None, "", walk.last, walk.purged, walk.purges)
 
 
 class _Walk:
-    """How far a chain holds, row by row, in constant memory."""
+    """How far a chain holds, row by row."""
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
-        self.last, self.purged = Checkpoint(0, GENESIS), 0
-        self._checkpoint, self._newest_purged = checkpoint, -1
-        self._accounted, self._before = 0, -1
+        self.last, self.purged, self.purges = Checkpoint(0, GENESIS), 0, 0
+        self._checkpoint = checkpoint
+        self._gone: list[tuple[int, int]] = []
+        self._accounted: list[tuple[int, int]] = []
 
     def step(self, entry: Entry) -> str:
         """What is wrong with the next row, "" where nothing is."""
@@ -88,34 +108,39 @@ class _Walk:
             told = _purge(entry)
             if told is None:
                 return "it does not say what it purged"
-            self._accounted, self._before = self._accounted + told.rows, max(self._before, told.before)
+            self._accounted += told.seqs
+            self.purges += self._checkpoint is None or entry.seq > self._checkpoint.seq
         if entry.purged:
-            self.purged, self._newest_purged = self.purged + 1, max(self._newest_purged, entry.at)
+            self.purged += 1
+            self._gone[-1:] = ranges((*self._gone[-1:], (entry.seq, entry.seq)))
         self.last = Checkpoint(entry.seq, entry.hash)
         return ""
 
     def unaccounted(self) -> str:
-        """Why content is gone that no purge took, "" where that is not so."""
-        if self._newest_purged >= max(self._before, 0):
-            return f"content of {self.purged} rows is gone, some of it newer than any purge says"
-        if self.purged != self._accounted:
-            return f"content of {self.purged} rows is gone, and purges account for {self._accounted}"
+        """Where what is gone is not what purges say that they took, "" where it is."""
+        told = ranges(sorted(self._accounted))
+        for gone, accounted in zip_longest(self._gone, told):
+            if gone != accounted:
+                at = min(each[0] for each in (gone, accounted) if each)
+                return f"the content that is gone is not what purges took: they differ from row {at} on"
         return ""
 
     def broken(self, reason: str) -> Verified:
         """That it holds no further."""
-        return _broken(self.last, reason, self.purged)
+        return msgspec.structs.replace(_broken(self.last, reason), purged=self.purged, purges=self.purges)
 
 
-def _broken(last: Checkpoint, reason: str, purged: int = 0) -> Verified:
-    return Verified(last.seq, last.seq + 1, reason, last, purged)
+def _broken(last: Checkpoint, reason: str) -> Verified:
+    return Verified(last.seq, last.seq + 1, reason, last)
 
 
 def _purge(entry: Entry) -> Purge | None:
     try:
-        return msgspec.json.decode(entry.record, type=Purge)
+        told = msgspec.json.decode(entry.record, type=Purge)
     except msgspec.DecodeError:
         return None
+    fits = all(0 < first <= last < entry.seq for first, last in told.seqs)
+    return told if fits and told.rows == sum(last - first + 1 for first, last in told.seqs) else None
 
 
 def _fault(entry: Entry, last: Checkpoint) -> str:

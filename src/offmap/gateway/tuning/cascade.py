@@ -44,7 +44,7 @@ from offmap.gateway.tuning.handing_on import (
 )
 from offmap.gateway.tuning.routes import Routes, lowest, route, unscored_rows, with_bands
 from offmap.gateway.tuning.shares import ROUNDING, Shares, heard_questions, require_shares, review_share
-from offmap.gateway.tuning.traffic import Traffic
+from offmap.gateway.tuning.traffic import Traffic, halves
 
 Binding = Limit | Literal["false alarms", "reviews"]
 
@@ -57,12 +57,14 @@ class CascadeBands:
         steps: the bands of each monitor.
         rows: those that the rate was set on.
         ends: where they end.
+        parts: the share that each cut-off keeps, of those that stand for false alarms; their sum is alpha at most.
         binding: what a larger budget of would change.
     """
 
     steps: tuple[Bands, ...]
     rows: Traffic
     ends: Routes
+    parts: tuple[float, ...]
     binding: frozenset[Binding]
 
 
@@ -83,7 +85,7 @@ def calibrate_cascade(traffic: Traffic, table: StageTable, shares: Shares, seed:
         choosing on the rows that are counted.
 
     Raises:
-        InputError: no rows, too few of them, too many without an answer, or a budget out of range.
+        InputError: no rows, too few of them or of ids to divide, too many without an answer, or a budget out of range.
     """
     names = tuple(step.monitor for step in table.steps)
     if traffic.monitors != names:
@@ -92,16 +94,15 @@ def calibrate_cascade(traffic: Traffic, table: StageTable, shares: Shares, seed:
     if not len(traffic):
         raise InputError("traffic: found no safe rows, wanted some")
     if len(names) > 1 and shares.divides:
-        order = np.random.default_rng(seed).permutation(len(traffic))
-        mine, rows = traffic.rows(order[: len(order) // 2]), traffic.rows(order[len(order) // 2 :])
+        rows, mine = halves(traffic, seed)
         passing, limited = pass_cut_offs(mine, table, shares)
     else:
         rows, limited = traffic, set()
         passing = _undivided(traffic, table, shares)
-    stops, bound = _stops(rows, table, reached(rows, table, passing), shares)
+    stops, parts, bound = _stops(rows, table, reached(rows, table, passing), shares)
     steps, used_up = _for_people(rows, _Chosen(table, stops, passing), shares)
     binding: set[Binding] = {*limited, *bound} | ({"reviews"} if used_up else set())
-    return CascadeBands(steps, rows, route(rows, with_bands(table, steps)), frozenset(binding))
+    return CascadeBands(steps, rows, route(rows, with_bands(table, steps)), parts, frozenset(binding))
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,8 @@ def _undivided(traffic: Traffic, table: StageTable, shares: Shares) -> Passing:
 
 def _stops(
     rows: Traffic, table: StageTable, there: NDArray[np.bool_], shares: Shares
-) -> tuple[dict[Question, float], set[Binding]]:
-    """The ``stop`` of each question that is heard, and what bound them."""
+) -> tuple[dict[Question, float], tuple[float, ...], set[Binding]]:
+    """The ``stop`` of each question that is heard, the shares whose sum bounds false alarms, and what bound them."""
     questions, unscored = heard_questions(table), table.actions.unscored
     people = [each for each in questions if getattr(table.actions, each) == "escalate"]
     sure = [each for each in questions if each not in people]
@@ -160,17 +161,19 @@ def _stops(
         return cut(_smallest_reached(lowest(rows, asked), always, there), rows.weight, share, what)
 
     if shares.counted == "blocked":
-        return dict.fromkeys(questions, at_most(shares.alpha, sure, blocks, "false alarms")), {"false alarms"}
+        stop = at_most(shares.alpha, sure, blocks, "false alarms")
+        return dict.fromkeys(questions, stop), (shares.alpha,), {"false alarms"}
     reviews = review_share(shares, table)
     if reviews == 0:
         raise InputError("reviews: found a budget of 0, but the stage escalates; wanted more, or other actions")
     if reviews is not None and people and sure:
         stops = dict.fromkeys(people, at_most(reviews, people, escalates, "reviews"))
         stops |= dict.fromkeys(sure, at_most(shares.alpha - reviews, sure, blocks, "false alarms"))
-        return stops, {"false alarms", "reviews"}
+        return stops, (reviews, shares.alpha - reviews), {"false alarms", "reviews"}
     stop = at_most(shares.alpha, questions, (*blocks, *escalates), "false alarms")
     limit = 1.0 if reviews is None else at_most(reviews, people, escalates, "reviews")
-    return dict.fromkeys(questions, min(stop, limit)), {"reviews" if limit < stop else "false alarms"}
+    bound: Binding = "reviews" if limit < stop else "false alarms"
+    return dict.fromkeys(questions, min(stop, limit)), (shares.alpha,), {bound}
 
 
 def _smallest_reached(low: FloatArray, always: NDArray[np.bool_], there: NDArray[np.bool_]) -> FloatArray:

@@ -100,21 +100,21 @@ def share_of(hits: NDArray[np.bool_], weight: FloatArray) -> Rate:
         count = int(hits.sum())
         return Rate(count / n, *realised_fpr_interval(n, count, LEVEL), n)
     share = float(np.average(hits, weights=weight))
-    return Rate(share, *_interval(share, _worth(hits, weight, share)), n)
+    return Rate(share, *_interval(share, _effective_number(hits, weight, share)), n)
 
 
-def _worth(hits: NDArray[np.bool_], weight: FloatArray, share: float) -> float:
+def _effective_number(hits: NDArray[np.bool_], weight: FloatArray, share: float) -> float:
     """How many rows of a plain sample tell as much about the share (Korn & Graubard 1998)."""
     variance = float(np.sum((weight * (hits - share)) ** 2) / weight.sum() ** 2)
     kish = effective_size(weight)
     return max(1.0, min(kish, share * (1 - share) / variance) if variance > 0 else kish)
 
 
-def _interval(share: float, worth: float) -> tuple[float, float]:
+def _interval(share: float, number: float) -> tuple[float, float]:
     """Clopper & Pearson's interval of a share of so many rows, which need be no whole number."""
     from scipy.special import betaincinv
 
-    hit, missed = share * worth, (1 - share) * worth
+    hit, missed = share * number, (1 - share) * number
     low = betaincinv(hit, missed + 1, (1 - LEVEL) / 2) if hit > 0 else 0.0
     high = betaincinv(hit + 1, missed, (1 + LEVEL) / 2) if missed > 0 else 1.0
     return float(low), float(high)

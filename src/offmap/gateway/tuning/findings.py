@@ -69,7 +69,10 @@ class Findings:
         self._out.close()
 
     def add(self, kept: Kept) -> None:
-        """Keep an answer, on disk before it counts."""
+        """Keep an answer, out of this process before it counts.
+
+        A process that is killed loses none. A machine that stops may lose the last ones: these are asked for again.
+        """
         self._out.write(msgspec.json.encode(kept) + b"\n")
         self._out.flush()
         self.known[kept.key] = kept

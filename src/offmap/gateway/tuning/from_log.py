@@ -16,16 +16,17 @@ Without a sample the labels are all of escalations, at or below the cut that was
 where a new cut might be, and even how many safe decisions there are, they cannot say: that is refused. A policy under
 which no sample was drawn has no part in the labels for the same reason.
 
-Rows of one conversation bear one id, so that they stay together where rows are divided. They count as if they were
-independent; where conversations have many decisions, rates are known less well than the intervals say. Knows nothing of
-thresholds.
+Rows of one conversation bear one id. They count as if they were independent; where conversations have many decisions,
+rates are known less well than the intervals say. Of a long log the newest decisions are read, so that memory and time
+do not grow with it. Knows nothing of thresholds.
 """
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -39,11 +40,13 @@ from offmap.gateway.decision import Outcome, Stage
 from offmap.gateway.policy import ERRORS
 from offmap.gateway.store import Store
 from offmap.gateway.store.tables import AUDIT, REVIEW
+from offmap.gateway.tuning.shares import rows_for, rows_worth
 from offmap.gateway.tuning.traffic import Traffic
-from offmap.weighting import effective_size
 
 FEW_ANSWERED = 0.8
 """Share of what was to be looked at with a label, below which that is told."""
+NEWEST = 200_000
+"""Decisions read at most, of all stages together."""
 
 
 class _Finding(msgspec.Struct, frozen=True):
@@ -76,9 +79,17 @@ class _Row:
     probability: float
     verdict: str | None
 
-    @property
-    def escalated(self) -> bool:
-        return self.reason == "escalated"
+
+_FAILED = "with a monitor that failed, which no threshold decides about"
+_OTHERS = "by other monitors, or by none"
+_OLD = "by other versions of these monitors"
+_LABELS = {"safe": 0.0, "unsafe": 1.0}
+_FINDINGS: dict[str, tuple[Outcome, ...]] = {
+    "p_unsafe": ("scored",),
+    "p_unknown": ("scored",),
+    "seconds": ("scored", "unscored"),
+}
+"""Columns of numbers, and the outcomes that bring them."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ class Logged:
 
 
 def logged_traffic(store: Store, stage: Stage, monitors: Sequence[str], since: float = -math.inf) -> Logged:
-    """Every decision of a stage by one cascade, in the versions that decided last, joined with its label.
+    """The decisions of a stage by one cascade, in the versions that decided last, joined with their labels.
 
     Args:
         store: its audit chain and review queue.
@@ -116,25 +127,19 @@ def logged_traffic(store: Store, stage: Stage, monitors: Sequence[str], since: f
         InputError: there is none.
         StoreError: see ``Store.read``.
     """
-    wanted = tuple(monitors)
-    rows, others = [], Counter[str]()
-    for row in _rows(store, stage, since):
-        if tuple(each.monitor for each in row.decision.findings) != wanted:
-            others["by other monitors, or by none"] += 1
-        elif any(each.outcome in ERRORS for each in row.decision.findings):
-            others["with a monitor that failed, which no threshold decides about"] += 1
-        else:
-            rows.append(row)
-    if not rows:
-        raise InputError(f"stages.{stage}: found no decision of {', '.join(wanted)} in the log, wanted some")
-    versions = _versions(rows[-1])
-    mine = [row for row in rows if _versions(row) == versions]
-    others["by other versions of these monitors"] = len(rows) - len(mine)
-    notes = [f"{count} decisions {what} are left out" for what, count in others.items() if count]
-    weights, labels, said = _weighted(mine)
-    traffic = _traffic(mine, stage, versions, (labels, weights))
-    escalated = np.array([row.escalated for row in mine])
-    return Logged(traffic, escalated, (*notes, *said), mine[-1].decision.policy)
+    columns = _Columns(tuple(monitors))
+    n_read = 0
+    for n_read, row in enumerate(_rows(store), 1):  # noqa: B007 - how many there were
+        if row.decision.stage == stage and row.decision.at >= since:
+            columns.add(row)
+    if not columns.ids:
+        raise InputError(f"stages.{stage}: found no decision of {', '.join(monitors)} in the log, wanted some")
+    notes = [f"{count} decisions {what} are left out" for what, count in columns.others.items() if count]
+    if n_read == NEWEST:
+        notes.append(f"only the newest {NEWEST:,} decisions of the log were read")
+    weights, labels, said = _weighted(columns)
+    escalated = columns.reasons("escalated")
+    return Logged(columns.traffic(stage, labels, weights), escalated, (*notes, *said), columns.policies[0])
 
 
 def require_labels(logged: Logged, alpha: float) -> None:
@@ -157,8 +162,7 @@ def require_labels(logged: Logged, alpha: float) -> None:
             "lies nearest to the cut. Label some before they time out"
         )
     weights = traffic.weight[traffic.unsafe == 0]
-    needed = math.ceil(round(1 / alpha, 9)) - 1
-    counted = min(effective_size(weights), float(weights.sum() / weights.max())) if len(weights) else 0.0
+    needed, counted = rows_for(alpha), rows_worth(weights)
     if counted < needed * (1 - 1e-9):
         missing = math.ceil(needed - counted - 1e-6)
         raise InputError(
@@ -167,20 +171,16 @@ def require_labels(logged: Logged, alpha: float) -> None:
         )
 
 
-def _rows(store: Store, stage: Stage, since: float) -> Iterator[_Row]:
+def _rows(store: Store) -> Iterator[_Row]:
+    """The newest decisions, the newest first."""
     columns = AUDIT.c.record, REVIEW.c.reason, REVIEW.c.probability, REVIEW.c.state, REVIEW.c.verdict
     joined = AUDIT.outerjoin(REVIEW, AUDIT.c.decision_id == REVIEW.c.decision_id)
-    wanted = sa.select(*columns).select_from(joined).where(AUDIT.c.kind == "decision").order_by(AUDIT.c.seq)
+    wanted = sa.select(*columns).select_from(joined).where(AUDIT.c.kind == "decision")
+    wanted = wanted.order_by(AUDIT.c.seq.desc()).limit(NEWEST).execution_options(yield_per=500)
     decoder = msgspec.json.Decoder(_Decision)
-    with store.read() as connection, connection.execute(wanted.execution_options(yield_per=500)) as found:
+    with store.read() as connection, connection.execute(wanted) as found:
         for record, reason, probability, state, verdict in found:
-            decision = decoder.decode(record)
-            if decision.stage == stage and decision.at >= since:
-                yield _Row(decision, reason, probability or 0.0, verdict if state == "decided" else None)
-
-
-def _versions(row: _Row) -> tuple[str, ...]:
-    return tuple(each.version for each in row.decision.findings)
+            yield _Row(decoder.decode(record), reason, probability or 0.0, verdict if state == "decided" else None)
 
 
 def _together(decision: _Decision) -> str:
@@ -188,13 +188,97 @@ def _together(decision: _Decision) -> str:
     return f"{decision.caller}/{decision.conversation}" if decision.conversation else decision.id
 
 
-def _weighted(rows: Sequence[_Row]) -> tuple[FloatArray, FloatArray, list[str]]:
+class _Columns:
+    """What is kept of each row, a few numbers and its id. Rows come newest first; what it gives is oldest first.
+
+    Attributes:
+        ids: newest first.
+        versions: of the monitors, by the newest decision.
+        policies: that decided, by the newest of theirs.
+        others: how many rows are left out, by why.
+    """
+
+    def __init__(self, monitors: tuple[str, ...]) -> None:
+        self.monitors = monitors
+        self.ids: list[str] = []
+        self.versions: tuple[str, ...] = ()
+        self.policies: list[str] = []
+        self.others = Counter(dict.fromkeys((_FAILED, _OTHERS, _OLD), 0))
+        self._reasons: list[str] = []
+        self._codes = {name: array("l") for name in ("policy", "reason")}
+        self._values = {name: array("d") for name in ("probability", "label", *_FINDINGS)}
+
+    def add(self, row: _Row) -> None:
+        """Keep a row, or count why it is left out."""
+        findings = row.decision.findings
+        versions = tuple(each.version for each in findings)
+        if tuple(each.monitor for each in findings) != self.monitors:
+            self.others[_OTHERS] += 1
+        elif any(each.outcome in ERRORS for each in findings):
+            self.others[_FAILED] += 1
+        elif versions != (self.versions or versions):
+            self.others[_OLD] += 1
+        else:
+            self.versions = versions
+            self._keep(row)
+
+    def _keep(self, row: _Row) -> None:
+        self.ids.append(_together(row.decision))
+        for name, known, value in (
+            ("policy", self.policies, row.decision.policy),
+            ("reason", self._reasons, row.reason or ""),
+        ):
+            if value not in known:
+                known.append(value)
+            self._codes[name].append(known.index(value))
+        self._values["probability"].append(row.probability)
+        self._values["label"].append(_LABELS.get(row.verdict or "", math.nan))
+        for column, outcomes in _FINDINGS.items():
+            for each in row.decision.findings:
+                number = getattr(each, column) if each.outcome in outcomes else None
+                self._values[column].append(math.nan if number is None else number)
+
+    def values(self, name: str) -> FloatArray:
+        """(n,) of the row."""
+        return np.array(self._values[name])[::-1].copy()
+
+    def reasons(self, *names: str) -> NDArray[np.bool_]:
+        """(n,) whether it is in the queue for one of these."""
+        return self._among("reason", [at for at, reason in enumerate(self._reasons) if reason in names])
+
+    def of_policies(self, names: Collection[str]) -> NDArray[np.bool_]:
+        """(n,) whether one of these decided."""
+        return self._among("policy", [at for at, policy in enumerate(self.policies) if policy in names])
+
+    def sampled_policies(self) -> set[str]:
+        """Under which a sample was drawn."""
+        codes = np.array(self._codes["policy"])[::-1][self.reasons("sample")]
+        return {self.policies[at] for at in np.unique(codes)}
+
+    def _among(self, name: str, codes: Sequence[int]) -> NDArray[np.bool_]:
+        return np.isin(np.array(self._codes[name])[::-1], codes)
+
+    def traffic(self, stage: Stage, labels: FloatArray, weights: FloatArray) -> Traffic:
+        """The rows, oldest first."""
+        found = {name: np.array(self._values[name]).reshape(len(self.ids), -1)[::-1].copy() for name in _FINDINGS}
+        return Traffic(
+            stage=stage,
+            monitors=self.monitors,
+            versions=self.versions,
+            ids=tuple(reversed(self.ids)),
+            p_unsafe=found["p_unsafe"],
+            p_unknown=found["p_unknown"],
+            asked=~np.isnan(found["seconds"]),  # else it was skipped: rows with a failure are left out
+            unsafe=labels,
+            weight=weights,
+            seconds=found["seconds"],
+        )
+
+
+def _weighted(columns: _Columns) -> tuple[FloatArray, FloatArray, list[str]]:
     """Weights and labels (1 unsafe, 0 safe, NaN none), and what to mind."""
-    label = {"safe": 0.0, "unsafe": 1.0}
-    labels = np.array([label.get(row.verdict or "", math.nan) for row in rows])
-    sampled = {row.decision.policy for row in rows if row.reason == "sample"}
-    drawn = np.array([row.reason in ("escalated", "sample") for row in rows])
-    covered = np.array([row.decision.policy in sampled for row in rows])
+    labels, sampled = columns.values("label"), columns.sampled_policies()
+    drawn, covered = columns.reasons("escalated", "sample"), columns.of_policies(sampled)
     notes = []
     if chosen := int(np.sum(~drawn & ~np.isnan(labels))):
         notes.append(f"{chosen} labels of decisions that somebody chose, not chance, are not used")
@@ -202,13 +286,13 @@ def _weighted(rows: Sequence[_Row]) -> tuple[FloatArray, FloatArray, list[str]]:
     if sampled and (alone := int(np.sum(drawn & ~covered & ~np.isnan(labels)))):
         notes.append(f"{alone} labels of policies under which no sample was drawn are not used")
     labels[~drawn | (~covered & bool(sampled))] = math.nan
-    weights = np.ones(len(rows))
-    held = np.array([row.escalated for row in rows])
+    weights = np.ones(len(labels))
+    probability, held = columns.values("probability"), columns.reasons("escalated")
     for of, mine in (("escalations", held & covered), ("decisions of the sample", ~held & covered)):
         answered = mine & ~np.isnan(labels)
         if not answered.any():
             continue
-        weights[answered] = [1 / row.probability for row, here in zip(rows, answered, strict=True) if here]
+        weights[answered] = 1 / probability[answered]
         weights[answered] *= mine.sum() / weights[answered].sum()
         asked = int(np.sum(mine & drawn))
         if answered.sum() < FEW_ANSWERED * asked:
@@ -217,27 +301,3 @@ def _weighted(rows: Sequence[_Row]) -> tuple[FloatArray, FloatArray, list[str]]:
                 "granted"
             )
     return weights, labels, notes
-
-
-def _traffic(
-    rows: Sequence[_Row], stage: Stage, versions: tuple[str, ...], weighed: tuple[FloatArray, FloatArray]
-) -> Traffic:
-    findings = [row.decision.findings for row in rows]
-    labels, weights = weighed
-
-    def column(name: str, *outcomes: Outcome) -> FloatArray:
-        values = [[getattr(f, name) if f.outcome in outcomes else None for f in found] for found in findings]
-        return np.array(values, dtype=np.float64)  # None is NaN
-
-    return Traffic(
-        stage=stage,
-        monitors=tuple(each.monitor for each in findings[0]),
-        versions=versions,
-        ids=tuple(_together(row.decision) for row in rows),
-        p_unsafe=column("p_unsafe", "scored"),
-        p_unknown=column("p_unknown", "scored"),
-        asked=np.array([[each.outcome != "skipped" for each in found] for found in findings]),
-        unsafe=labels,
-        weight=weights,
-        seconds=column("seconds", "scored", "unscored"),
-    )

@@ -20,9 +20,9 @@ from offmap.features import FloatArray
 from offmap.gateway.config import StageTable
 from offmap.gateway.policy import bands, heard
 from offmap.gateway.tuning.routes import lowest, unscored_rows
-from offmap.gateway.tuning.shares import DOUBT, LATE, ROUNDING, Shares, heard_questions, rows_for
+from offmap.gateway.tuning.shares import DOUBT, LATE, ROUNDING, Shares, heard_questions, rows_for, rows_worth
 from offmap.gateway.tuning.traffic import Traffic
-from offmap.weighting import WeightedCalibrator, effective_size
+from offmap.weighting import WeightedCalibrator
 
 Limit = Literal["reach", "latency"]
 Passing = Sequence[Mapping[Question, float]]
@@ -44,7 +44,7 @@ def cut(p: FloatArray, weight: FloatArray, share: float, what: str) -> float:
         InputError: too few rows, or more than that share below any cut-off.
     """
     needed = rows_for(share)
-    found = _worth(weight)
+    found = rows_worth(weight)
     if found < needed * (1 - ROUNDING):
         worth = "" if math.isclose(found, len(p)) else f" that count for {found:.1f} of equal weight"
         raise InputError(f"{what}: a share of {share:g} needs {needed} safe rows; found {len(p)}{worth}")
@@ -114,14 +114,9 @@ def _in_time(p: FloatArray, there: NDArray[np.bool_], mine: Traffic, late_s: flo
     so_far = np.sum(seconds[:, : at + 1], axis=1, where=there)
     slow = so_far + seconds[:, at + 1] > late_s
     late = np.where(so_far > late_s, ALWAYS, np.where(slow, p, NEVER))
-    share, worth = first + max(LATE - first, 0.0) * part, math.floor(_worth(mine.weight))
+    share, worth = first + max(LATE - first, 0.0) * part, math.floor(rows_worth(mine.weight))
     sure = certified_threshold(np.zeros(worth), share, DOUBT)
     what = f"{1000 * late_s:g} ms for all but {share:.3g} of requests"
     if sure.missing:
         raise InputError(f"{what}: needs {worth + sure.missing} safe rows to fix what is handed on; found {worth}")
     return cut(late, mine.weight, (sure.exceedances + 1) / (worth + 1), what)
-
-
-def _worth(weight: FloatArray) -> float:
-    """How many rows of equal weight tell as much, where the next row is as heavy as any."""
-    return min(effective_size(weight), float(weight.sum() / weight.max())) if len(weight) else 0.0

@@ -22,9 +22,9 @@ class Rates(msgspec.Struct, frozen=True):
     """Expected of safe traffic, by the rows that the cut-offs were set on.
 
     Attributes:
-        stopped: share that is anything but let through.
-        held: share that goes to a person; a part of ``stopped``.
-        reached: share that each monitor is asked about.
+        stopped: share that is anything but let through, with the rows that reach a monitor that did not answer.
+        held: share that is known to go to a person; a part of ``stopped``.
+        reached: share that each monitor is asked about, as far as is known.
         p99_ms: 99 % of rows are decided within it, by the seconds of the traffic; None where that is not known.
         cost_per_day: of calls; None where no cost or no number of requests was given.
     """
@@ -172,10 +172,10 @@ def _rates(found: CascadeBands, table: StageTable, budget: Budget) -> Rates:
     def share(of: FloatArray) -> float:
         return float(np.average(of, weights=rows.weight))
 
-    reached = tuple(share(np.asarray(ends.steps > at, np.float64)) for at in range(len(table.steps)))
+    reached = tuple(share(np.asarray(ends.reached > at, np.float64)) for at in range(len(table.steps)))
     seconds = percentile(ends.seconds, rows.weight, 1 - LATE)
     return Rates(
-        stopped=share(ends.stopped.astype(np.float64)),
+        stopped=share(ends.alarms.astype(np.float64)),
         held=share(ends.held.astype(np.float64)),
         reached=reached,
         p99_ms=None if seconds is None else 1000 * seconds,

@@ -6,6 +6,7 @@ Knows neither a page nor a terminal.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,23 +57,32 @@ class Recalibration:
     new: StageTable
 
 
-def recalibrate(
-    live: Live, stage: Stage, alpha: float | None = None, *, since: float = -math.inf, seed: int = 0
-) -> Recalibration:
-    """Propose bands for a stage from what people said of its past traffic, and keep the proposal.
+_AT_WORK = threading.Lock()
+
+
+def recalibrate(live: Live, stage: Stage, alpha: float | None = None, *, since: float = -math.inf) -> Recalibration:
+    """Propose bands for a stage from what people said of its past traffic, and keep the proposal; one at a time.
 
     Args:
         live: the policy, and where its decisions and labels are.
         stage: which stage.
         alpha: the share of safe traffic that may be stopped or held; None: what the file's own bands promise.
         since: seconds since the epoch; earlier decisions are left out.
-        seed: of the division of the rows.
 
     Raises:
         InputError: the policy has no such stage, alpha is no share, or the labels do not suffice: the message says how
-            many more are wanted, or why no number of such labels would do.
+            many more are wanted, or why no number of such labels would do. Or this process is at another one.
         StoreError: see ``Store``.
     """
+    if not _AT_WORK.acquire(blocking=False):
+        raise InputError("another proposal is being made, wanted one at a time; try again when it is done")
+    try:
+        return _recalibrate(live, stage, alpha, since)
+    finally:
+        _AT_WORK.release()
+
+
+def _recalibrate(live: Live, stage: Stage, alpha: float | None, since: float) -> Recalibration:
     if stage not in live.file.stages:
         raise InputError(f"stages.{stage}: found none, wanted one of {', '.join(live.file.stages)}")
     if alpha is not None and not 0 < alpha < 1:
@@ -81,7 +91,7 @@ def recalibrate(
     budget = promised(own, alpha)
     logged = logged_traffic(live.store, stage, tuple(step.monitor for step in own.steps), since)
     require_labels(logged, budget.shares(own).alpha)
-    made = propose(logged.traffic, old, budget, seed)
+    made = propose(logged.traffic, old, budget)
     said = (*logged.notes, *made.notes, SAME_ROWS, *_elsewhere(live, logged))
     made = msgspec.structs.replace(made, notes=said)
     new = apply_proposal(live.file, made).stages[stage]

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from offmap.detectors.base import Question
 from offmap.features import FloatArray
 from offmap.gateway.config import StageTable, Step
-from offmap.gateway.decision import ACTIONS, Action
-from offmap.gateway.policy import Bands, bands, heard
+from offmap.gateway.decision import Action
+from offmap.gateway.policy import SEVERITY, Bands, bands, heard
 from offmap.gateway.tuning.traffic import Traffic
 
 NOT_KNOWN = -1
-_ALLOW, _ESCALATE = ACTIONS.index("allow"), ACTIONS.index("escalate")
+_ALLOW, _ESCALATE = SEVERITY.index("allow"), SEVERITY.index("escalate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Routes:
     """Where rows end, each (n,).
 
     Attributes:
-        action: places in ``ACTIONS``; ``NOT_KNOWN`` where a monitor that the row reaches was not asked.
+        action: places in ``SEVERITY``; ``NOT_KNOWN`` where a monitor that the row reaches was not asked.
         steps: how many monitors are asked, that one not counted.
         seconds: what these took together; NaN where that is not known.
     """
@@ -45,13 +45,23 @@ class Routes:
         return np.asarray(self.action > _ALLOW)
 
     @property
+    def alarms(self) -> NDArray[np.bool_]:
+        """Stopped, or not known to be let through: a row that reaches a monitor that was not asked counts as one."""
+        return self.stopped | ~self.known
+
+    @property
+    def reached(self) -> NDArray[np.int64]:
+        """How many monitors the row reaches, the one that was not asked among them."""
+        return np.asarray(self.steps + ~self.known)
+
+    @property
     def held(self) -> NDArray[np.bool_]:
         """Goes to a person."""
         return np.asarray(self.action == _ESCALATE)
 
     def names(self) -> list[Action | None]:
         """The actions by name; None where it is not known."""
-        return [None if each == NOT_KNOWN else ACTIONS[each] for each in self.action.tolist()]
+        return [None if each == NOT_KNOWN else SEVERITY[each] for each in self.action.tolist()]
 
 
 def route(traffic: Traffic, table: StageTable) -> Routes:
@@ -69,10 +79,10 @@ def route(traffic: Traffic, table: StageTable) -> Routes:
         seconds[going] += traffic.seconds[going, at]
         met, between = _meets(traffic, table, step, at)
         silent = unscored[:, at]
-        met[silent] = ACTIONS.index(table.actions.unscored)
+        met[silent] = SEVERITY.index(table.actions.unscored)
         between |= silent & (table.actions.unscored == "allow")
         if at == len(steps) - 1:
-            met[between & ~silent] = ACTIONS.index(table.actions.uncertain)
+            met[between & ~silent] = SEVERITY.index(table.actions.uncertain)
         action[going] = np.maximum(action, met)[going]
         going &= between
     seconds[unknown] = np.nan
@@ -107,7 +117,7 @@ def _meets(traffic: Traffic, table: StageTable, step: Bands, at: int) -> tuple[N
     found, between = np.zeros(len(traffic), bool), np.zeros(len(traffic), bool)
     for question, (stop, passing) in heard(table, step).items():
         p = traffic.p(question)[:, at]
-        met[p <= stop] = np.maximum(met, ACTIONS.index(getattr(table.actions, question)))[p <= stop]
+        met[p <= stop] = np.maximum(met, SEVERITY.index(getattr(table.actions, question)))[p <= stop]
         found |= p <= stop
         between |= (p > stop) & (p <= passing)
     return met, between & ~found

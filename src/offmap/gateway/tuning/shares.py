@@ -12,7 +12,9 @@ from offmap.calibration import certified_threshold
 from offmap.combination import QUESTIONS
 from offmap.detectors.base import Question
 from offmap.errors import InputError
+from offmap.features import FloatArray
 from offmap.gateway.config import StageTable
+from offmap.weighting import effective_size
 
 Counted = Literal["stopped", "blocked"]
 """What a false alarm is: anything but let through; or that without what goes to a person."""
@@ -52,8 +54,18 @@ def rows_for(share: float) -> int:
     return max(1, math.ceil((1 / share - 1) * (1 - ROUNDING)))
 
 
+def rows_worth(weight: FloatArray) -> float:
+    """How many rows of equal weight, (n,) above 0, tell as much where the next row may be as heavy as any of these."""
+    return min(effective_size(weight), float(weight.sum() / weight.max())) if len(weight) else 0.0
+
+
+def rows_below(share: float, n: int) -> int:
+    """How many of n rows of equal weight lie at or below a cut-off of ``handing_on.cut``; fewer where rows are tied."""
+    return max(0, math.floor(share * (1 + ROUNDING) * (n + 1)) - 1)
+
+
 def rows_needed(shares: Shares, table: StageTable) -> int:
-    """How many safe rows the cascade of a stage needs, at least, where all weigh the same."""
+    """How many safe rows the cascade of a stage needs, at least: where all weigh the same and none share an id."""
     reviews = review_share(shares, table)
     rate = max(map(rows_for, (shares.alpha, *((reviews, shares.alpha - reviews) if reviews else ()))))
     if len(table.steps) == 1 or not shares.divides:

@@ -107,7 +107,7 @@ class _Points:
             stopped=share(ends.stopped.astype(np.float64)),
             held=share(ends.held.astype(np.float64)),
             people=float(np.average(ends.held[safe], weights=weight[safe])),
-            reached=float(np.average(ends.steps[safe] > 1, weights=weight[safe])),
+            reached=float(np.average(ends.reached[safe] > 1, weights=weight[safe])),
             p99_ms=None if seconds is None else 1000 * seconds,
         )
 

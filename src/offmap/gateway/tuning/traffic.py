@@ -107,7 +107,7 @@ def presumed_safe(traffic: Traffic) -> NDArray[np.bool_]:
 
 
 def halves(traffic: Traffic, seed: int) -> tuple[Traffic, Traffic]:
-    """Two disjoint halves: one to tune on, one to report on. Rows that share an id stay together.
+    """Two disjoint halves, the first one larger where the ids are odd in number. Rows that share an id stay together.
 
     Safe, unsafe and unlabelled rows are each divided equally, up to the ids that they share.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from offmap.gateway.tuning.budget import Budget
 from offmap.gateway.tuning.cascade import CascadeBands
-from offmap.gateway.tuning.shares import Counted, Shares
+from offmap.gateway.tuning.shares import Counted, Shares, rows_below
 from offmap.gateway.tuning.traffic import Traffic
 
 COUNTED: dict[Counted, str] = {"stopped": "stopped or held", "blocked": "stopped and not held for a person"}
@@ -41,16 +41,23 @@ def _promise(found: CascadeBands, shares: Shares) -> Iterator[str]:
         f"traffic is {COUNTED[shares.counted]}; it holds for traffic like {like}, and no longer where traffic changes"
     )
     if not weighted:
-        yield f"With this one sample the rate may be up to {_percent(_highest(found, shares))} (95 % confidence)"
+        apart = ": the sum of a bound for what goes to people and one for the rest, which is not exact"
+        why = apart if len(found.parts) > 1 else ""
+        yield f"With this one sample the rate may be up to {_percent(_highest(found))} (95 % confidence{why})"
 
 
-def _highest(found: CascadeBands, shares: Shares) -> float:
-    """The rate that the true one stays below with 95 % confidence: it is Beta(l + 1, n - l) distributed (Vovk 2012)."""
+def _highest(found: CascadeBands) -> float:
+    """What the true rate stays below with at least 95 % confidence.
+
+    The rate at one cut-off is Beta(l + 1, n - l) distributed (Vovk 2012), and lower where rows are tied or more than
+    one limit holds it; l is the rank that the share fixes before a row is seen, not a count of rows. Of two cut-offs
+    each bound fails in half of the 5 %, and by the union bound both rates together stay below their sum.
+    """
     from scipy.special import betaincinv
 
-    ends = found.ends
-    above = int(np.sum(ends.stopped if shares.counted == "stopped" else ends.stopped & ~ends.held))
-    return float(betaincinv(above + 1, len(found.rows) - above, 0.95))
+    n, sure = len(found.rows), 1 - 0.05 / len(found.parts)
+    ranks = (rows_below(share, n) for share in found.parts)
+    return min(1.0, float(sum(betaincinv(rank + 1, n - rank, sure) for rank in ranks)))
 
 
 def _labels(traffic: Traffic, shares: Shares) -> Iterator[str]:
@@ -69,8 +76,8 @@ def _labels(traffic: Traffic, shares: Shares) -> Iterator[str]:
 def _missing(traffic: Traffic, found: CascadeBands) -> Iterator[str]:
     if lost := int(np.sum(~found.ends.known)):
         yield (
-            f"{lost} rows reach a monitor that did not answer; they count as false alarms, and no step hands on more "
-            "than it did"
+            f"{lost} rows reach a monitor that did not answer; they count as false alarms, how many of them would "
+            "go to people is not known, and no step hands on more than it did"
         )
     for at, name in enumerate(traffic.monitors):
         p = np.concatenate([found.rows.p_unsafe[:, at], found.rows.p_unknown[:, at]])

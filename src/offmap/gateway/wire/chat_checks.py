@@ -70,18 +70,13 @@ class Checks:
         """
         return await self._decide("input", self.asked)
 
-    async def text(self, reply: Message) -> Cleared:
-        """What of a reply may leave, as the response stage says."""
-        return self._cleared("response", await self._ask("response", reply), reply)
+    async def text(self, reply: Message, *, partial: bool = False) -> Cleared:
+        """What of a reply, or of the part of it that has come, may leave, as the response stage says."""
+        return self._cleared("response", await self._ask("response", reply, partial=partial), reply)
 
-    async def review(self, reply: Message, so_far: Cleared | None = None) -> Cleared:
-        """What of a whole reply may leave, as all stages say.
-
-        Args:
-            reply: the whole of it, calls included.
-            so_far: what the response stage said of exactly this reply; None: it was not asked yet.
-        """
-        cleared = so_far or await self.text(reply)
+    async def review(self, reply: Message) -> Cleared:
+        """What of a whole reply, calls included, may leave, as all stages say."""
+        cleared = await self.text(reply)
         for call in cleared.message.tool_calls:
             if not cleared.refusal:
                 cleared = await self._call(cleared, call)
@@ -107,17 +102,17 @@ class Checks:
         table = self.stage(stage)
         return table.refusal if table else DEFAULT_REFUSAL
 
-    async def _decide(self, stage: Stage, about: Conversation) -> Decision | None:
+    async def _decide(self, stage: Stage, about: Conversation, *, partial: bool = False) -> Decision | None:
         if not self.service.engine.watches(stage):
             return None
         return await self.service.decide(
-            stage, about, conversation_id=self.conversation_id, caller=self.caller, begun=True
+            stage, about, conversation_id=self.conversation_id, caller=self.caller, begun=True, partial=partial
         )
 
-    async def _ask(self, stage: Stage, reply: Message) -> Decision | None:
+    async def _ask(self, stage: Stage, reply: Message, *, partial: bool = False) -> Decision | None:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
         try:
-            return await self._decide(stage, self._with(reply))
+            return await self._decide(stage, self._with(reply), partial=partial)
         except BusyError:
             return await self._ruled(stage, self._with(reply), "error", "busy")
 

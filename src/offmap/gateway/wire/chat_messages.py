@@ -44,6 +44,12 @@ _LOOKED_AT = {
 _CALL_ID = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
 _ENVELOPE = ("id", "created", "model", "system_fingerprint", "service_tier")
 _NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+_PREDICTED = ("accepted_prediction_tokens", "rejected_prediction_tokens")
+_USAGE_PARTS = {
+    "prompt_tokens_details": ("audio_tokens", "cache_write_tokens", "cached_tokens", "image_tokens", "text_tokens"),
+    "completion_tokens_details": (*_PREDICTED, "audio_tokens", "reasoning_tokens", "text_tokens"),
+}
+"""The parts of a count, and the names within each. Read from openai 3.54: types/completion_usage.py."""
 
 
 @dataclass(frozen=True)
@@ -159,9 +165,12 @@ def envelope(answer: Object) -> Object:
 
 
 def usage_of(answer: Object) -> Object | None:
-    """The upstream's count of tokens, numbers only."""
+    """The upstream's count of tokens: numbers under OpenAI's names, since any other name could be a text."""
     usage = answer.get("usage")
-    return _numbers(usage) if isinstance(usage, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    parts = {name: usage[name] for name in _USAGE_PARTS if isinstance(usage.get(name), dict)}
+    return _counts(usage, _NO_USAGE) | {name: _counts(each, _USAGE_PARTS[name]) for name, each in parts.items()}
 
 
 def choice_of(reply: Reply, kept: Message) -> Object:
@@ -289,6 +298,7 @@ def _holds_text(value: object) -> bool:
     return any(map(_holds_text, value)) if isinstance(value, list) else isinstance(value, str | dict) and bool(value)
 
 
-def _numbers(value: Object) -> Object:
-    found: Object = {name: _numbers(each) for name, each in value.items() if isinstance(each, dict)}
-    return {name: each for name, each in value.items() if isinstance(each, int | float)} | found
+def _counts(value: Object, names: Iterable[str]) -> Object:
+    """Those of the names that have a number; true and false are none."""
+    found = {name: value.get(name) for name in names}
+    return {name: each for name, each in found.items() if isinstance(each, int | float) and not isinstance(each, bool)}

@@ -73,7 +73,6 @@ class _Choice:
     stopped: bool = False
     refused: str = ""
     arrived: bool = False
-    seen: Cleared | None = None
 
     @property
     def message(self) -> Message:
@@ -193,22 +192,21 @@ class Relay:
         frames: list[bytes] = []
         while (end := choice.hold.due()) is not None:
             reply = Message("assistant", choice.hold.part(end))
-            cleared = await choice.checks.text(reply)
+            cleared = await choice.checks.text(reply, partial=True)
             if cleared.refusal:
                 return frames + self._stop(choice, cleared)
             if cleared.message != reply:
                 frames += self._said(choice, choice.hold.keep(cleared.message.content))
                 choice.stopped = True
                 return [*frames, self._finish(choice, "content_filter", cleared)]
-            choice.seen, choice.checks = cleared, choice.checks.narrowed(cleared.tools)
+            choice.checks = choice.checks.narrowed(cleared.tools)
             frames += self._said(choice, choice.hold.allow(end))
         return frames
 
     async def _end(self, choice: _Choice, reason: str) -> list[bytes]:
         """Check the whole of it, and release what is still held and may leave."""
         reply = choice.message
-        so_far = choice.seen if choice.seen and choice.seen.message == reply else None
-        cleared = await choice.checks.review(reply, so_far)
+        cleared = await choice.checks.review(reply)
         if cleared.refusal:
             return self._stop(choice, cleared)
         kept, length = cleared.message, len(choice.hold)

@@ -33,6 +33,8 @@ from offmap.gateway.wire.base import ERRORS, NO_IMAGES, Refused, conversation, i
 
 _MOST_SEARCHED = 1 << 28
 """Characters that are compared at most to find the texts of a request in its messages: a fraction of a second."""
+_BETWEEN = "\0"
+"""What keeps messages apart in that search: a text that holds it is in no message unless it is one."""
 _MOST_REPEATED, _CALL = 8, 64
 """Tool calls stand with every reply: how many bodies they may fill together, and what a call takes beside its text."""
 
@@ -132,18 +134,19 @@ def _request(data: GuardrailRequest) -> Conversation:
     """The messages, then any text that is in none of them, then tool calls that are in none."""
     rows = conversation(data.structured_messages).messages if data.structured_messages else ()
     rows += tuple(Message("user", text) for text in _unsaid(data.texts or [], [row.content for row in rows]))
-    known = {call.id for row in rows for call in row.tool_calls}
-    calls = tuple(call for call in _calls(data) if not call.id or call.id not in known)
-    if calls and data.structured_messages is None:
+    known = {call for row in rows for call in row.tool_calls}
+    if calls := tuple(call for call in _calls(data) if call not in known):
         rows = (*rows, Message("assistant", tool_calls=calls))
     return Conversation("litellm", rows or (Message("user"),), tools=_tools(data))
 
 
 def _unsaid(texts: list[str], contents: list[str]) -> list[str]:
     """Those texts that are in no message. Where looking would take too long, a part of a message is read once more."""
-    whole, said = set(contents), "\n".join(contents)
+    whole, said = set(contents), _BETWEEN.join(contents)
     rest = [text for text in texts if text not in whole]
-    return [text for text in rest if text not in said] if len(rest) * len(said) <= _MOST_SEARCHED else rest
+    if len(rest) * len(said) > _MOST_SEARCHED:
+        return rest
+    return [text for text in rest if _BETWEEN in text or text not in said]
 
 
 def _request_asks(service: Service, row: Conversation, name: str) -> list[Ask]:

@@ -23,7 +23,7 @@ _FOR_REVIEWERS = {"fired": (), "shift": "", "spans": ()}
 _REPLIES = ("response", "tool_call", "conversation")
 
 
-class ScoreRequest(msgspec.Struct, frozen=True):
+class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Conversations, each as a row of a file: offmap's form or OpenAI's chat messages.
 
     ``stage``: whose monitors are asked; left out, "response" for one that ends with a reply, else "input".
@@ -56,7 +56,7 @@ class ScoreAnswer(msgspec.Struct, frozen=True):
     scores: list[Score]
 
 
-class DecisionRequest(msgspec.Struct, frozen=True):
+class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One conversation, and the stage at which it is.
 
     ``conversation_id`` lets the stage "conversation" remember what came before.

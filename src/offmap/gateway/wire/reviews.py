@@ -19,8 +19,7 @@ from litestar.params import FromPath
 from offmap.gateway.decision import Action
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
-from offmap.gateway.store import Store, StoreError, result
-from offmap.gateway.store.queue import recorded
+from offmap.gateway.store import Store, StoreError, find, result
 from offmap.gateway.store.tickets import Item, State, Verdict
 from offmap.gateway.wire.base import ERRORS, ErrorBody, Refused
 
@@ -85,8 +84,8 @@ async def _found(store: Store, decision_id: str, caller: Caller) -> Item:
 
 def _is_of(store: Store, item: Item | None, name: str) -> bool:
     """Whether something of that caller's waits, or waited, for the item."""
-    decision = None if item is None or item.due_at is None else recorded(store, item.decision_id)
-    return decision is not None and decision.caller == name
+    entry = None if item is None or item.due_at is None else find(store, item.decision_id)
+    return entry is not None and entry.decision.caller == name
 
 
 def _errors() -> dict[int, ResponseSpec]:

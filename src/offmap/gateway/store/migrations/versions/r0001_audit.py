@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001b"
+revision = "0001"
 down_revision: str | None = None
 
 
@@ -30,6 +30,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_audit_decision", "audit", ["decision_id"], unique=True, sqlite_where=decisions, postgresql_where=decisions
     )
+    op.create_index("ix_audit_decision_id", "audit", ["decision_id"])
     kept = sa.text("salt IS NOT NULL")
     op.create_index("ix_audit_at_kept", "audit", ["at"], sqlite_where=kept, postgresql_where=kept)
     head = op.create_table(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002b"
-down_revision: str | None = "0001b"
+revision = "0002"
+down_revision: str | None = "0001"
 
 
 def upgrade() -> None:

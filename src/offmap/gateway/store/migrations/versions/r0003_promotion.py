@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision: str | None = "0002b"
+down_revision: str | None = "0002"
 
 
 def upgrade() -> None:
