@@ -39,7 +39,7 @@ class Bare:
     def __init__(self, model: Any, backbone: TorchBackbone, rows: list[Conversation]) -> None:
         import torch
 
-        rendered = backbone._render(rows)
+        rendered = backbone.render(rows)
         order = sorted(range(len(rows)), key=lambda i: -len(rendered[i]))
         self._batches = []
         for group in backbone._groups(rendered, order):
@@ -93,8 +93,8 @@ def prepare(n_rows: int, dtype: str, seed: int) -> tuple[Monitor, Bare, list[Con
     monitor = Monitor.fit(backbone, DEFAULT_DETECTORS, suite.train, seed=seed)
     rows = list(suite.test[:: max(1, len(suite.test) // n_rows)][:n_rows])
     bare = Bare(model, backbone, rows)
-    known = dict(zip((row.id for row in rows), backbone._render(rows), strict=True))
-    backbone._render = lambda batch: [known[row.id] for row in batch]  # type: ignore[assignment]
+    known = dict(zip((row.id for row in rows), backbone.render(rows), strict=True))
+    backbone.render = lambda batch: [known[row.id] for row in batch]  # type: ignore[assignment]
     return monitor, bare, rows
 
 

@@ -162,7 +162,8 @@ class Limits(_Table, frozen=True):
 
     Attributes:
         deadline_ms: from receipt to decision; what is not scored by then is an error.
-        max_batch, max_wait_ms: conversations that share a forward pass, and how long the first waits for others.
+        max_batch, max_wait_ms: conversations that share a forward pass, and how long the first waits for others; what
+            arrives during a pass shares the next one in any case.
         max_windows: parts that a long conversation is read in; a longer one is unscored.
         turns, conversation_bytes, conversations, expiry_s: what is remembered of conversations.
         requests_per_minute: of each API key; 0 for no limit.
@@ -170,7 +171,7 @@ class Limits(_Table, frozen=True):
 
     deadline_ms: Milliseconds = 5000
     max_batch: Count = 8
-    max_wait_ms: Annotated[float, Meta(ge=0)] = 2
+    max_wait_ms: Annotated[float, Meta(ge=0)] = 0
     max_windows: Count = 16
     turns: Count = 64
     conversation_bytes: Count = 1 << 18

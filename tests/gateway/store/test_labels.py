@@ -14,9 +14,9 @@ def reviewed(store, make):
             log.submit(make(number, "escalate" if number < 4 else "allow"), f"row {number} for a@b.cd").result()
     for verdict in ("safe", "unsafe", "unsure"):
         held = lease(store, "anna", 50, 1.0)
-        decide(store, held.item.id, held.token, verdict, 2.0 + held.item.id)
+        decide(store, held.item.id, held.token, verdict, 2.0 + held.item.id, by="anna")
     held = lease(store, "ben", 50, 200.0)
-    decide(store, held.item.id, held.token, "unsafe", 210.0)
+    decide(store, held.item.id, held.token, "unsafe", 210.0, by="ben")
     return store
 
 

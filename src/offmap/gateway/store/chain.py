@@ -149,6 +149,13 @@ def row_hash(entry: Entry) -> str:
     return hashlib.sha256(entry.prev_hash.encode() + msgspec.json.encode(hashed)).hexdigest()
 
 
+# Made once: making them costs as much as a commit's arithmetic.
+_ADD = sa.insert(AUDIT)
+_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
+_HOLD = _HEAD.with_for_update()
+_MOVE = sa.update(HEAD).values(seq=sa.bindparam("to_seq"), hash=sa.bindparam("to_hash"))
+
+
 def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = None) -> list[Checkpoint]:
     """Add rows to the end within a transaction, which holds the head until it ends; where each of them stands.
 
@@ -160,8 +167,8 @@ def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = N
         entry = _entry(end, at, row)
         values.append(msgspec.structs.asdict(entry))
         places.append(end := Checkpoint(entry.seq, entry.hash))
-    connection.execute(sa.insert(AUDIT), values)
-    connection.execute(sa.update(HEAD).values(seq=end.seq, hash=end.hash))
+    connection.execute(_ADD, values)
+    connection.execute(_MOVE, {"to_seq": end.seq, "to_hash": end.hash})
     return places
 
 
@@ -187,8 +194,7 @@ def head(connection: sa.Connection, *, hold: bool = False) -> Checkpoint:
     Raises:
         NoHeadError: there is none.
     """
-    wanted = sa.select(HEAD.c.seq, HEAD.c.hash)
-    found = connection.execute(wanted.with_for_update() if hold else wanted).one_or_none()
+    found = connection.execute(_HOLD if hold else _HEAD).one_or_none()
     if found is None:
         raise NoHeadError("the head of the audit chain is gone")
     return Checkpoint(found.seq, found.hash)

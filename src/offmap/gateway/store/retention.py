@@ -73,9 +73,7 @@ def tidy(store: Store) -> None:
 
 def _step(store: Store, before: int, now: float) -> Purge | None:
     """One transaction; None where nothing is left."""
-    old = (
-        sa.select(AUDIT.c.seq).where(AUDIT.c.salt.is_not(None), AUDIT.c.at < before).limit(BATCH)
-    )
+    old = sa.select(AUDIT.c.seq).where(AUDIT.c.salt.is_not(None), AUDIT.c.at < before).limit(BATCH)
     noted = sa.select(REVIEW.c.id).where(REVIEW.c.note.is_not(None), REVIEW.c.decided_at < before / 1000).limit(BATCH)
     with store.write() as connection:
         chain.head(connection, hold=True)  # first, as everybody who writes: nobody waits for the other then
