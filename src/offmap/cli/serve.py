@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import signal
 import socket
 import sys
@@ -160,8 +159,6 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
     server = Draining(config)
     # uvicorn raises the signal again once it has drained: that ended as it should.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    gc.collect()
-    gc.freeze()  # a full collection would walk the models and stop all answers for a tenth of a second
     try:
         server.run(sockets=[listener])
     except OSError as error:
