@@ -193,14 +193,14 @@ def test_a_changed_reply_passes_only_where_all_of_it_may():
     gateway, _ = client(row)
     answer = gateway.decide("input", ROWS)
     assert (answer.passes, answer.text) == (False, "a")
-    assert answer.keeps("look", "{}")
-    assert not answer.keeps("look", '{"a": 1}')
-    assert not answer.keeps("change", "{}")
+    look = ToolCall("look", "{}", "1")
+    others = [ToolCall("look", '{"a": 1}', "1"), ToolCall("change", "{}", "1"), ToolCall("look", "{}", "2")]
+    assert answer.keeps([*others, look, look]) == [False, False, False, True, False]
 
 
 def test_a_stopped_call_is_kept_by_no_message():
     reply = Message("assistant", "", (ToolCall("look"),))
-    assert not Answer("block", "block", "enforced", "tool_call", "r", message=reply).keeps("look", "{}")
+    assert Answer("block", "block", "enforced", "tool_call", "r", message=reply).keeps(reply.tool_calls) == [False]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.integers(0, 2))
