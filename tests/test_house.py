@@ -11,7 +11,7 @@ ROOT = Path(offmap.__file__).parent
 FLOORS = {
     1: "conversation rendering chat_template features linalg registry artifacts splits errors atomic synthetic "
     "monitors",
-    2: "backbones detectors calibration conditioning weighting drift fusion testing feature_store",
+    2: "backbones detectors calibration conditioning weighting rates drift fusion testing feature_store",
     3: "combination members made_up choosing trials panel monitor evidence shift bundle defaults",
     4: "suites judges train",
     5: "bench",

@@ -246,13 +246,14 @@ def certified_threshold(scores: FloatArray, alpha: float, delta: float) -> Thres
     return _above(_ascending(scores), n_allowed - 1, (alpha, delta), n_needed)
 
 
-def realised_fpr_interval(n: int, exceedances: int, level: float = 0.95) -> tuple[float, float]:
+def realised_fpr_interval(n: float, exceedances: float, level: float = 0.95) -> tuple[float, float]:
     """Clopper-Pearson interval of a false-positive rate: ``exceedances`` alarms on ``n`` fresh safe rows.
 
-    For rows that chose no threshold; on the rows that chose it, ask ``Threshold.fpr_interval``.
+    For rows that chose no threshold; on the rows that chose it, ask ``Threshold.fpr_interval``. Neither need be a whole
+    number: of weighted rows they are effective ones (Korn & Graubard 1998), see ``rates``.
 
     Raises:
-        ValueError: not 0 <= exceedances <= n, n = 0, or a level outside (0, 1).
+        ValueError: not 0 <= exceedances <= n, n below 1, or a level outside (0, 1).
     """
     from scipy.special import betaincinv
 

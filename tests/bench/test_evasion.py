@@ -1,20 +1,19 @@
 import base64
 import codecs
 import itertools
-import math
 import random
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from offmap.bench.edits import ATTACKS, LIKE, UNSEEN, edited, sentences
-from offmap.bench.evasion import CHUNK, Share, evade, most_rows
+from offmap.bench.evasion import CHUNK, evade, most_rows
 from offmap.conversation import Conversation, Message, ToolCall
 from offmap.errors import InputError
 from offmap.monitor import Verdict
+from offmap.rates import Rate, rate_of
 
 CALL = ToolCall("run", '{"how": "Bomb Plan"}')
 WORDS = st.text(st.sampled_from("abcdeopxyHTé 😀.\n"), max_size=60)
@@ -148,7 +147,7 @@ def test_only_alarms_are_edited_and_each_edit_is_counted():
     assert case.flagged.n == 30
     assert case.p_after == pytest.approx((0.001 * sum(survivors) + 0.5 * (30 - sum(survivors))) / 30)
     assert (hidden.flagged.count, cut.cut) == (0, 50)
-    assert (hidden.alarms_before, hidden.alarms_after) == (Share.of([False] * 20),) * 2
+    assert (hidden.alarms_before, hidden.alarms_after) == (rate_of([False] * 20),) * 2
     assert found.every.count == 0
     assert found.below(0.9) == ("case", "base64")
     assert found.above(0.0) == ()
@@ -173,7 +172,7 @@ def test_a_monitor_that_flags_what_is_odd_survives_and_is_seen():
 
     found = evade(odd, [*rows(20, "a bomb", True), *rows(20, "a kite", False, "s")], tuple(ATTACKS))
     assert found.below(1.0) == ()
-    assert all(each.alarms_before.share == 0 for each in found.survived)
+    assert all(each.alarms_before.value == 0 for each in found.survived)
     assert found.above(0.5) == tuple(ATTACKS)
 
 
@@ -181,7 +180,7 @@ def test_an_edit_that_changes_nothing_measures_nothing():
     data = [Conversation("row", (Message("user", "123 456"),)), *rows(3, "1", False)]
     found = evade(lambda each: [verdict(row, True, None) for row in each], data, ("case", "rot13", "whitespace"))
     case, rot13, wide = found.survived
-    assert (case.flagged, rot13.flagged.share, rot13.p_before) == (Share(0, 0), None, None)
+    assert (case.flagged, rot13.flagged.value, rot13.p_before) == (Rate(None, None, None, 0), None, None)
     assert wide.flagged.n in (0, 1)
     assert wide.p_after is None
     assert found.below(1.0) == ()
@@ -217,15 +216,6 @@ def test_where_nothing_is_flagged_nothing_can_be_said(data):
 def test_edits_are_known_by_name(attacks):
     with pytest.raises(InputError, match="padding-before"):
         evade(bombs, rows(5, "a bomb", True), attacks)
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 7), (3, 7), (7, 7), (39, 100)])
-def test_the_interval_is_that_of_clopper_and_pearson(count, n):
-    found = Share.of([True] * count + [False] * (n - count))
-    exact = binomtest(count, n).proportion_ci(method="exact")
-    assert (found.count, found.n, found.share) == (count, n, count / n)
-    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
-    assert not any(map(math.isnan, (found.low, found.high)))
 
 
 def test_all_edits_do_different_things():

@@ -1,5 +1,6 @@
 """``offmap audit`` as its users meet it: exit codes, files, and data bases that are not there."""
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -106,8 +107,9 @@ def test_all_of_a_decision_is_shown_and_steers_no_terminal(url, capsys):
     assert decision["content"]["messages"][0]["content"] == f"{WORDS} 0"
     assert decision["written"] == "1970-01-01T00:16:40.000+00:00"
     assert (review["kind"], review["record"]["verdict"], review["note"]) == ("review", "unsafe", "as it says")
-    assert run(["audit", "show", "id-9", "--store", url]) == 1
-    assert "no decision 'id-9'" in capsys.readouterr().out
+    assert run(["audit", "show", "id-9", "--store", url]) == 2
+    said = capsys.readouterr()
+    assert (said.out, "no decision 'id-9'" in said.err) == ("", True)
 
 
 def test_what_is_old_is_purged_and_the_log_says_so(url, capsys):
@@ -143,6 +145,39 @@ def test_a_data_base_that_is_not_there_is_wrong_input_and_is_not_made(place, cap
     assert run(["audit", *command, "--store", "sqlite:///nothing.db"]) == 2
     assert "nothing.db: no data base can be read there" in capsys.readouterr().err
     assert list(place.iterdir()) == []
+
+
+COMMANDS = [["purge", "--older-than", "1d"], ["purge", "--older-than", "99999999999w"], ["checkpoint", "--out", "o"]]
+COMMANDS += [["verify"], ["export", "--out", "o"], ["labels", "--out", "o"]]
+
+
+def spoil(path, how):
+    """A data base as a bad disk, or a copy that was cut off, leaves it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'audit'").fetchone()
+    data = path.read_bytes()
+    half, start = len(data) // 2 // 4096 * 4096, (page - 1) * 4096
+    return {
+        "no data base": b"notes" * 2000,
+        "no header": b"X" * 16 + data[16:],
+        "one page": data[:4096],
+        "half": data[:half],
+        "cut within a page": data[: half + 100],
+        "zeros in the middle": data[:start] + bytes(4096) + data[start + 4096 :],
+    }[how]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "how", ["no data base", "no header", "one page", "half", "cut within a page", "zeros in the middle"]
+)
+def test_a_damaged_file_is_wrong_input_whichever_rows_are_wanted(url, place, capsys, command, how):
+    (place / "bad.db").write_bytes(spoil(place / "audit.db", how))
+    assert run(["audit", *command, "--store", "sqlite:///bad.db"]) == 2
+    said = capsys.readouterr()
+    assert "go back to a copy from before" in " ".join(said.err.split())
+    assert said.out == ""
+    assert not (place / "o").exists()
 
 
 def test_wrong_input(url, place, capsys):

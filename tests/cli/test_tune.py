@@ -103,7 +103,7 @@ def test_traffic_and_a_budget_become_a_policy_that_is_read_back(place, scorers, 
     assert "scored by 'cheap'" in "\n".join(explain(tuned))
     text = (place / "runs/tune/gateway.tuned.toml").read_text()
     assert "# a comment" in text
-    assert "# cheapest first" in text
+    assert "# tuned; said before of other bands: cheapest first" in text
     comparison = json.loads((place / "runs/tune/comparison.json").read_text())
     assert comparison["rows"] == 645
     assert comparison["new"]["false_alarms"]["n"] == 605

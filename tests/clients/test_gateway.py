@@ -71,7 +71,7 @@ def test_the_words_are_the_gateways():
     from offmap.gateway.wire.native import DecisionAnswer
     from offmap.gateway.wire.native import Score as Told
 
-    assert get_args(answers.Action) == decision.ACTIONS
+    assert get_args(answers.Action) == get_args(decision.Action)
     assert get_args(answers.Stage) == decision.STAGES
     assert get_args(answers.Status) == get_args(decision.Status)
     assert answers.REFUSAL == config.DEFAULT_REFUSAL

@@ -120,6 +120,28 @@ def test_files_that_are_none(tmp_path):
         read_gateway(tmp_path / "contradicts.toml")
 
 
+@pytest.mark.parametrize(
+    ("raw", "line", "column"),
+    [
+        (b"[server]\nport = \x01", 2, 8),
+        (b'name = "a"\n\n[server]\n[server]\n', 4, 8),
+        (b"[server", 1, 8),
+        (b"[server]\nport = ", 2, 8),
+        (b"[server]\nport = 1\nport = 2", 3, 9),
+        ("[server]\r\nhost = 'é".encode(), 2, 10),
+        (b'name = """\none\n', 3, 1),
+        ("name = 'é'\nhost = 'ü\xff'".encode().replace(b"\xc3\xbf", b"\xff"), 2, 10),
+    ],
+)
+def test_what_is_no_toml_is_told_with_its_place(tmp_path, raw, line, column):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(raw)
+    with pytest.raises(InputError) as raised:
+        read_gateway(path)
+    assert str(raised.value).startswith(f"{path}: no TOML: ")
+    assert f"(at line {line}, column {column}" in str(raised.value)
+
+
 def test_what_was_built_is_what_msgspec_would_convert():
     tables = tomllib.loads(WHOLE)
     assert parse_gateway(tables) == msgspec.convert(tables, Gateway, strict=True)

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from offmap.gateway.config import Actions, Audit, Gateway, MonitorTable, Review, StageTable, default_gateway
+from offmap.gateway.config import Actions, Audit, Gateway, MonitorTable, Review, StageTable, Step, default_gateway
 from offmap.gateway.explain import explain
 
 MONITORS = {name: MonitorTable(bundle="pocket", timeout_ms=70) for name in ("cheap", "strong", "third")}
@@ -26,6 +26,14 @@ def test_the_rate_of_the_whole_cascade_is_told_and_not_that_of_each_monitor():
     assert "nominally at most 5 % of safe traffic is stopped or held by the cascade as a whole (3 monitors" in words
     assert "where that is in doubt by 'strong'" in words
     assert "p(unsafe) <= 0.00833" in words
+
+
+def test_a_stage_that_lets_nothing_pass_is_warned_of():
+    words = said(cascade=("cheap", Step("strong", unsafe=(1.0, 1.0), unknown=(0.01, 1.0))))
+    assert "Warning: stages.response.cascade[1].unsafe: 'strong' acts at p <= 1, which every p-value is" in words
+    assert "Warning: stages.response.cascade[1].unknown: 'strong' lets nothing pass" in words
+    assert "what it does not stop meets 'escalate'" in words
+    assert "cascade[0]" not in words
 
 
 def test_failures_are_told_as_what_they_are():

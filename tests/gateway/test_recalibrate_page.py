@@ -13,8 +13,9 @@ from offmap.gateway.store import verify
 from offmap.gateway.store.capture import canonical
 from offmap.gateway.store.promotions import Draft, add_proposal, proposals
 from offmap.gateway.tuning import recalibration
-from offmap.gateway.tuning.compare import Change, Comparison, Rate, Side
+from offmap.gateway.tuning.compare import Change, Comparison, Side
 from offmap.gateway.tuning.proposal import Proposal, Rates
+from offmap.rates import Rate
 
 PLACE = "/review/thresholds"
 HERE = {"origin": "http://127.0.0.1"}

@@ -15,29 +15,13 @@ import msgspec
 
 from offmap.bench.edits import ATTACKS, edited
 from offmap.bench.metrics import mean_of
-from offmap.calibration import realised_fpr_interval
 from offmap.conversation import Conversation
 from offmap.errors import InputError
 from offmap.monitor import Verdict
+from offmap.rates import Rate, rate_of
 
 Score = Callable[[Sequence[Conversation]], Sequence[Verdict]]
 CHUNK = 32
-
-
-class Share(msgspec.Struct, frozen=True):
-    """``count`` of ``n`` rows, with the 95 % Clopper-Pearson interval of the share; without rows all of it is None."""
-
-    count: int
-    n: int
-    share: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, flags: Sequence[bool]) -> Share:
-        """The share of rows for which it is so."""
-        count, n = sum(flags), len(flags)
-        return cls(count, n, count / n, *realised_fpr_interval(n, count)) if n else cls(0, 0)
 
 
 class Survived(msgspec.Struct, frozen=True):
@@ -54,11 +38,11 @@ class Survived(msgspec.Struct, frozen=True):
 
     attack: str
     told: str
-    flagged: Share
+    flagged: Rate
     p_before: float | None
     p_after: float | None
-    alarms_before: Share
-    alarms_after: Share
+    alarms_before: Rate
+    alarms_after: Rate
     cut: int
 
 
@@ -78,17 +62,17 @@ class Evasion(msgspec.Struct, frozen=True):
     flagged: int
     benign: int
     survived: tuple[Survived, ...]
-    every: Share
+    every: Rate
     seed: int
 
     def below(self, share: float) -> tuple[str, ...]:
         """Names of the edits under which less than that share of the alarms survives."""
-        found = ((each.attack, each.flagged.share) for each in self.survived)
+        found = ((each.attack, each.flagged.value) for each in self.survived)
         return tuple(name for name, survived in found if survived is not None and survived < share)
 
     def above(self, share: float) -> tuple[str, ...]:
         """Names of the edits under which more than that share of benign rows is flagged."""
-        found = ((each.attack, each.alarms_after.share) for each in self.survived)
+        found = ((each.attack, each.alarms_after.value) for each in self.survived)
         return tuple(name for name, alarms in found if alarms is not None and alarms > share)
 
 
@@ -128,7 +112,7 @@ def evade(
         one, still = _survived(asked, attack, flagged, benign, seed)
         survived.append(one)
         kept |= {at: kept.get(at, True) and flag for at, flag in still.items()}
-    every = Share.of(list(kept.values()))
+    every = rate_of(list(kept.values()))
     return Evasion(looked_at, len(flagged), len(benign), tuple(survived), every, seed)
 
 
@@ -178,11 +162,11 @@ def _survived(
     one = Survived(
         attack,
         ATTACKS[attack].told,
-        Share.of(list(still.values())),
+        rate_of(list(still.values())),
         mean_of([_number(flagged[at][1]) for at in harmful]),
         mean_of([_number(verdict) for verdict in now]),
-        Share.of([benign[at][1].flagged for at in safe]),
-        Share.of([verdict.flagged for verdict in alarms]),
+        rate_of([benign[at][1].flagged for at in safe]),
+        rate_of([verdict.flagged for verdict in alarms]),
         sum(verdict.n_dropped > 0 for verdict in (*now, *alarms)),
     )
     return one, still

@@ -6,8 +6,7 @@ import json as plain_json
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from offmap.cli.checks import printable, require_file, require_packages
-from offmap.cli.serve import PLACE
+from offmap.cli.checks import printable, require_file
+from offmap.cli.stores import DEFAULT_URL, opened_store, require_store
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
     from offmap.gateway.store import Checkpoint, Entry, Store, Verified
 
 audit = App(name="audit", help="The gateway's audit log: check it, look into it, copy it out, purge old content.")
-NEEDED = ("alembic", "sqlalchemy")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 
@@ -54,26 +52,11 @@ class StoreOptions:
             from offmap.gateway.config import read_gateway
 
             return read_gateway(self.config).store.url
-        return self.store or f"sqlite:///{PLACE / 'gateway.sqlite'}"
+        return self.store or DEFAULT_URL
 
-    @contextmanager
-    def opened(self) -> Iterator[Store]:
-        """The data base as it is: nothing is made and nothing upgraded.
-
-        Raises:
-            InputError: there is none, it is another's, or it cannot be reached, read or written.
-        """
-        require_packages("gateway", NEEDED)
-        from offmap.gateway.store import StoreError, open_store
-
-        try:
-            store = open_store(self.url, make=False)
-            try:
-                yield store
-            finally:
-                store.close()
-        except StoreError as error:
-            raise InputError(f"store: {error}") from None
+    def opened(self, *, whole: bool = False) -> AbstractContextManager[Store]:
+        """See ``opened_store``."""
+        return opened_store(self.url, whole=whole)
 
 
 SERVED = StoreOptions()
@@ -101,7 +84,7 @@ def verify(
     json
         Print the result as JSON.
     """
-    require_packages("gateway", NEEDED)
+    require_store()
     from offmap.gateway.store import read_checkpoint, verify_export
     from offmap.gateway.store import verify as verify_store
 
@@ -127,12 +110,11 @@ def export(*, out: _File, source: StoreOptions = SERVED) -> None:
     source
         Which audit log.
     """
-    require_packages("gateway", NEEDED)
-    from offmap.gateway.store import export as write_export
-    from offmap.gateway.store.export import manifest_path
-
     require_file(out)
     with source.opened() as store:
+        from offmap.gateway.store import export as write_export
+        from offmap.gateway.store.export import manifest_path
+
         manifest = write_export(store, out, time.time())
     _write(f"{manifest.rows} rows: {out}; manifest {manifest_path(out)}")
 
@@ -147,15 +129,14 @@ def checkpoint(*, out: _File, source: StoreOptions = SERVED) -> None:
     source
         Which audit log.
     """
-    require_packages("gateway", NEEDED)
-    from offmap.gateway.store import write_checkpoint
-
     require_file(out)
-    with source.opened() as store:
+    with source.opened(whole=True) as store:
+        from offmap.gateway.store import write_checkpoint
+
         _write(f"row {write_checkpoint(store, out).seq}: {out}")
 
 
-def show(decision: str, /, *, source: StoreOptions = SERVED) -> int:
+def show(decision: str, /, *, source: StoreOptions = SERVED) -> None:
     """Show all that the log has of a decision, as JSON: the decision, its reviews, what is kept of the content.
 
     Parameters
@@ -165,13 +146,13 @@ def show(decision: str, /, *, source: StoreOptions = SERVED) -> int:
     source
         Which audit log.
     """
-    require_packages("gateway", NEEDED)
-    from offmap.gateway.store.chain import about
-
     with source.opened() as store:
+        from offmap.gateway.store.chain import about
+
         rows = about(store, decision)
-    _write(_as_json([_shown(row) for row in rows]) if rows else f"The log has no decision {decision!r}.")
-    return 0 if rows else 1
+    if not rows:
+        raise InputError(f"the log has no decision {decision!r}; wanted the id of one")
+    _write(_as_json([_shown(row) for row in rows]))
 
 
 def purge(*, older_than: str, source: StoreOptions = SERVED) -> None:
@@ -184,11 +165,10 @@ def purge(*, older_than: str, source: StoreOptions = SERVED) -> None:
     source
         Which audit log.
     """
-    require_packages("gateway", NEEDED)
-    from offmap.gateway.store import purge as purge_store
-
     now, seconds = time.time(), _seconds(older_than)
-    with source.opened() as store:
+    with source.opened(whole=True) as store:
+        from offmap.gateway.store import purge as purge_store
+
         done = purge_store(store, max(0.0, now - seconds), now)  # nothing is older than the clock
         vacuum = store.engine.dialect.name == "postgresql"
     before = datetime.fromtimestamp(done.before / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -206,11 +186,10 @@ def labels(*, out: _File, source: StoreOptions = SERVED) -> None:
     source
         Which audit log.
     """
-    require_packages("gateway", NEEDED)
-    from offmap.gateway.store import write_labels
-
     require_file(out)
-    with source.opened() as store:
+    with source.opened(whole=True) as store:
+        from offmap.gateway.store import write_labels
+
         _write(f"{write_labels(store, out)} labels: {out}")
 
 

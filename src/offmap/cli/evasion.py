@@ -16,11 +16,12 @@ from offmap.cli.checks import require_file, require_least
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
-    from offmap.bench.evasion import Evasion, Score, Share
+    from offmap.bench.evasion import Evasion, Score
     from offmap.conversation import Conversation
     from offmap.gateway.monitors import Opened
     from offmap.gateway.windows import Window
     from offmap.monitor import Verdict
+    from offmap.rates import Rate
 
 ALPHA = 0.01
 """At or below this p-value one question alone raises an alarm."""
@@ -224,12 +225,12 @@ def _show(found: Evasion, below: tuple[str, ...], above: tuple[str, ...]) -> Non
             console.print(f"{what}: {', '.join(names)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _share(share: Share) -> str:
-    return "-" if share.share is None else f"{share.count} of {share.n} ({share.share:.2f})"
+def _share(rate: Rate) -> str:
+    return "-" if rate.value is None else f"{rate.count} of {rate.n} ({rate.value:.2f})"
 
 
-def _interval(share: Share) -> str:
-    return "-" if share.low is None or share.high is None else f"{share.low:.2f} to {share.high:.2f}"
+def _interval(rate: Rate) -> str:
+    return "-" if rate.low is None or rate.high is None else f"{rate.low:.2f} to {rate.high:.2f}"
 
 
 def _number(value: float | None) -> str:

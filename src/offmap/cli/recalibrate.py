@@ -5,22 +5,22 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from offmap.cli.checks import printable, require_packages, require_share
-from offmap.cli.serve import NEEDED
+from offmap.cli.checks import printable, require_share
+from offmap.cli.stores import opened_store
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
     from offmap.gateway.live import Live
     from offmap.gateway.store.promotions import Promotion, StoredProposal
-    from offmap.gateway.tuning.compare import Comparison, Rate
+    from offmap.gateway.tuning.compare import Comparison
     from offmap.gateway.tuning.recalibration import Recalibration
+    from offmap.rates import Rate
 
 DAY = 86400.0
 MOST_DAYS = 36_500
@@ -62,16 +62,17 @@ def recalibrate(
     listed
         Only name the proposals.
     """
-    require_packages("gateway", NEEDED)
     require_share("--alpha", alpha)
     if days is not None and not 0 < days <= MOST_DAYS:
         raise InputError(f"--days is {days:g}; wanted a number above 0, at most {MOST_DAYS}")
-    for name, number in (("--promote", promote), ("--reject", reject)):
-        if number is not None and not 0 < number < 1 << 31:
-            raise InputError(f"{name} is {number}; wanted the number of a proposal, as --list tells it")
-    if sum((promote is not None, reject is not None, listed)) > 1:
-        raise InputError("--promote, --reject and --list: wanted one of them at most")
-    with _opened(config) as live:
+    _require_one(promote, reject, listed)
+    from offmap.gateway.config import read_gateway
+
+    gateway = read_gateway(config)
+    with opened_store(gateway.store.url) as store:
+        from offmap.gateway.live import Live
+
+        live = Live(store, gateway)
         if promote is not None or reject is not None:
             lines = _decided(live, promote, reject, by)
         elif listed:
@@ -84,21 +85,12 @@ def recalibrate(
         _write(lines)
 
 
-@contextmanager
-def _opened(config: Path) -> Iterator[Live]:
-    from offmap.gateway.config import read_gateway
-    from offmap.gateway.live import Live
-    from offmap.gateway.store import StoreError, open_store
-
-    gateway = read_gateway(config)
-    try:
-        store = open_store(gateway.store.url, make=False)
-        try:
-            yield Live(store, gateway)
-        finally:
-            store.close()
-    except StoreError as error:
-        raise InputError(f"store: {error}") from None
+def _require_one(promote: int | None, reject: int | None, listed: bool) -> None:
+    for name, number in (("--promote", promote), ("--reject", reject)):
+        if number is not None and not 0 < number < 1 << 31:
+            raise InputError(f"{name} is {number}; wanted the number of a proposal, as --list tells it")
+    if sum((promote is not None, reject is not None, listed)) > 1:
+        raise InputError("--promote, --reject and --list: wanted one of them at most")
 
 
 def _write(lines: Iterator[str]) -> None:

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from offmap.cli.checks import make_directory, require_directory, require_packages
+from offmap.cli.checks import printable, require_packages
+from offmap.cli.stores import DEFAULT_URL, errors_told, make_place, require_store, require_url
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from offmap.gateway.config import Gateway
+    from offmap.gateway.keys import Keys
     from offmap.gateway.service import Service
-
-PLACE = Path("runs/gateway")
-"""Where decisions are kept when no configuration says so."""
-NEEDED = ("alembic", "litestar", "opentelemetry", "prometheus_client", "sqlalchemy", "uvicorn")
 
 
 def serve(
@@ -47,24 +45,33 @@ def serve(
     port
         Port to listen at, in place of the configuration's; 0 for any that is free.
     check
-        Only read the configuration and tell what it means.
+        Only read the configuration, the keys and the environment, and tell what they mean.
     """
-    require_packages("gateway", NEEDED)
+    require_store()
+    require_packages("gateway", ("litestar", "opentelemetry", "prometheus_client", "uvicorn"))
     from offmap.gateway.explain import explain
-    from offmap.gateway.opening import require_files
 
-    gateway = _gateway(config, host, port)
+    gateway, keys = _gateway(config, host, port)
     sys.stdout.write("\n".join(explain(gateway)) + "\n")
     sys.stdout.flush()
     if check:
-        require_files(gateway)
-        sys.stdout.write("Only read: neither a monitor nor the data base was opened.\n")
+        _check(gateway, keys)
     else:
         _serve(gateway)
 
 
-def _gateway(config: Path | None, host: str | None, port: int | None) -> Gateway:
-    """The configuration, with what the command line says in its place."""
+def _check(gateway: Gateway, keys: Keys) -> None:
+    from offmap.gateway.explain_serving import explain_serving
+    from offmap.gateway.opening import require_files
+
+    kept = require_url(gateway.store.url)
+    require_files(gateway)
+    said = (*explain_serving(gateway, keys), f"Decisions are kept {kept}.")
+    sys.stdout.write(printable("\n".join(said)) + "\nOnly read: neither a monitor nor the data base was opened.\n")
+
+
+def _gateway(config: Path | None, host: str | None, port: int | None) -> tuple[Gateway, Keys]:
+    """The configuration, with what the command line says in its place; and the keys."""
     import msgspec
 
     from offmap.gateway.config import Store, default_gateway, read_gateway
@@ -72,27 +79,23 @@ def _gateway(config: Path | None, host: str | None, port: int | None) -> Gateway
 
     gateway = read_gateway(config) if config else default_gateway()
     if config is None:
-        gateway = msgspec.structs.replace(gateway, store=Store(f"sqlite:///{PLACE / 'gateway.sqlite'}"))
+        gateway = msgspec.structs.replace(gateway, store=Store(DEFAULT_URL))
     if port is not None and not 0 <= port <= 65535:
         raise InputError(f"--port is {port}; wanted a number between 0 and 65535")
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     server = msgspec.structs.replace(gateway.server, **given)
-    require_closed(server.host, load_keys(Path(server.keys) if server.keys else None))
-    return msgspec.structs.replace(gateway, server=server)
+    keys = load_keys(Path(server.keys) if server.keys else None)
+    require_closed(server.host, keys)
+    return msgspec.structs.replace(gateway, server=server), keys
 
 
 def _serve(gateway: Gateway) -> None:
     from offmap.gateway.service import Service
-    from offmap.gateway.store import StoreError
 
-    if gateway.store.url.startswith(f"sqlite:///{PLACE}"):
-        require_directory(PLACE)
-        make_directory(PLACE)
+    make_place(gateway.store.url)
     with _listening(gateway.server.host, gateway.server.port) as listener:
-        try:
+        with errors_told():
             service = Service(gateway)
-        except StoreError as error:
-            raise InputError(f"store: {error}") from None
         if service.live.now.told:  # what people promoted after the file was written
             sys.stdout.write("\n".join((*service.live.now.told, f"Policy in force: {service.engine.policy}.")) + "\n")
             sys.stdout.flush()

@@ -12,7 +12,6 @@ What the values mean is the business of ``policy``; no monitor is opened here.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +21,7 @@ from msgspec import Meta
 from offmap.errors import InputError
 from offmap.gateway.decision import STAGES, Fallback, Stage
 from offmap.gateway.strict import Table as _Table
-from offmap.gateway.strict import build
+from offmap.gateway.strict import build, read_tables
 
 Tier = Literal["observe", "balanced", "strict"]
 Act = Literal["allow", "modify", "escalate", "block"]
@@ -183,7 +182,10 @@ class Limits(_Table, frozen=True):
 class Audit(_Table, frozen=True):
     """What the log keeps of the content, for how long, and what is done where a decision cannot be written.
 
-    ``keep_days``: after so many days content and reviewers' notes are purged (``store.retention``); 0: never.
+    Attributes:
+        keep_days: after so many days content and reviewers' notes are purged (``store.retention``); 0: never.
+        before: what a chat completion's decision about the request is on record before: the "answer", so that it is
+            written while the upstream works, or the "upstream", which then is never asked without a record.
     """
 
     capture: Literal["none", "hash", "redacted", "full"] = "none"
@@ -191,6 +193,7 @@ class Audit(_Table, frozen=True):
     on_error: Literal["block", "allow"] = "block"
     reason: str = ""
     timeout_ms: Milliseconds = 2000
+    before: Literal["answer", "upstream"] = "answer"
 
 
 class Drift(_Table, frozen=True):
@@ -274,20 +277,13 @@ def read_gateway(path: str | Path) -> Gateway:
     """The gateway that a TOML file describes. Files it names are found from where it lies.
 
     Raises:
-        InputError: no such file, no TOML, a field of the wrong type or an unknown one, or a policy that contradicts
-            itself: "gateway.toml: table.field: found X, wanted Y".
+        InputError: no such file, no TOML (it says at which line and column), a field of the wrong type or an unknown
+            one, or a policy that contradicts itself: "gateway.toml: table.field: found X, wanted Y".
     """
     from offmap.gateway.policy import require_consistent
 
     path = Path(path)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        told = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise InputError(f"{path}: no TOML: {told}") from None
-    gateway = parse_gateway(tables, path.name)
+    gateway = parse_gateway(read_tables(path), path.name)
     require_consistent(gateway, path.name)
     keys = str(path.parent / gateway.server.keys) if gateway.server.keys else ""
     return msgspec.structs.replace(

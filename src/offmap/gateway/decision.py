@@ -12,8 +12,7 @@ import msgspec
 from offmap.evidence import Span
 
 Action = Literal["allow", "modify", "escalate", "block", "error"]
-"""What is done. An outage is ``error``, never ``allow`` spelled as success."""
-ACTIONS: tuple[Action, ...] = get_args(Action)
+"""What is done, the least severe first. An outage is ``error``, never ``allow`` spelled as success."""
 STOPS: frozenset[Action] = frozenset({"escalate", "block", "error"})
 """Actions after which nothing of the content goes on, for now or for good."""
 Stage = Literal["input", "response", "tool_call", "conversation"]

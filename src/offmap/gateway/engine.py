@@ -174,6 +174,7 @@ class Engine:
         caller: str = "",
         deadline: float | None = None,
         partial: bool = False,
+        made: Callable[[Decision], object] | None = None,
     ) -> Decision:
         """What is done about a conversation, recorded.
 
@@ -184,6 +185,7 @@ class Engine:
             caller: the name of the API key.
             deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
             partial: whether it is a part of a reply of which more may come; told in the decision, nothing else.
+            made: called with the decision before it is recorded; what is returned differs where it could not be.
 
         Raises:
             InputError: the policy has no such stage.
@@ -195,7 +197,10 @@ class Engine:
         ends = latest if deadline is None else min(latest, deadline)
         table = self.gateway.stages[stage]
         request = _Request(stage, table, self.policy, conversation, conversation_id, caller, started, ends, partial)
-        decision = await self._record(*await self._deliberate(request))
+        decision, about = await self._deliberate(request)
+        if made:
+            made(decision)
+        decision = await self._record(decision, about)
         if decision.status == "fail_open":
             _log.warning("fail-open: rule %s, decision %s", decision.rule, decision.id)
         return decision

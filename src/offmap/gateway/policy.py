@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -26,7 +26,7 @@ Signal = Literal["unsafe", "unknown", "uncertain", "unscored", "error", "pass"]
 """What traffic met. ``error``: a monitor failed, was too slow, or had no room; ``pass``: nothing that counts."""
 ERRORS: frozenset[Outcome] = frozenset({"failed", "timeout", "overloaded"})
 _NAME = re.compile(r"[\w.-](?:[\w. -]{0,62}[\w.-])?")
-SEVERITY: tuple[Action, ...] = ("allow", "modify", "escalate", "block", "error")
+SEVERITY: tuple[Action, ...] = get_args(Action)
 """Every action, the least severe first: of several that traffic meets the last is done."""
 
 
@@ -228,8 +228,23 @@ def warnings(gateway: Gateway) -> Iterator[str]:
                 f"{at}.actions.unknown: a monitor calibrated on conversations that end with a reply finds safe prompts "
                 "unknown more often than its p-values say; calibrate one on prompts, or say 'allow'"
             )
+        yield from (f"{at}.{found}" for found in _walls(table))
         if not enforces(table):
             yield f"{at}: nothing is done, only recorded"
+
+
+def _walls(table: StageTable) -> Iterator[str]:
+    """Bands that nothing gets past: every p-value is at most 1."""
+    steps = bands(table)
+    for number, step in enumerate(steps):
+        for question, (stop, passing) in heard(table, step).items():
+            at = f"cascade[{number}].{question}: {step.monitor!r}"
+            if stop >= 1:
+                act = getattr(table.actions, question)
+                yield f"{at} acts at p <= 1, which every p-value is: all that it is asked about meets {act!r}"
+            elif passing >= 1 and number == len(steps) - 1 and table.actions.uncertain != "allow":
+                act = table.actions.uncertain
+                yield f"{at} lets nothing pass, since no p-value is above 1: what it does not stop meets {act!r}"
 
 
 def _stage_contradictions(gateway: Gateway, stage: Stage, table: StageTable) -> Iterator[str]:

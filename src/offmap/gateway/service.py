@@ -56,6 +56,22 @@ class Ask:
     partial: bool = False
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """A decision that is told while it is being recorded: what it allows may begin, and nothing is answered yet.
+
+    Attributes:
+        made: the decision, as it stands once it is on record.
+    """
+
+    made: Decision
+    _recording: asyncio.Task[Decision]
+
+    async def kept(self) -> Decision:
+        """The decision, on record; another one where it could not be recorded."""
+        return await asyncio.shield(self._recording)
+
+
 class Service:
     """The gateway of a configuration.
 
@@ -103,6 +119,7 @@ class Service:
         self._readiness: tuple[float, tuple[str, ...]] | None = None
         self._checking = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
+        self._ahead: set[asyncio.Task[Decision]] = set()
         self._ended = asyncio.Event()
 
     async def start(self) -> None:
@@ -125,6 +142,8 @@ class Service:
         self.draining = True
         self._ended.set()
         answered = await self.engine.drain(timeout)
+        if self._ahead:
+            await asyncio.wait(self._ahead, timeout=timeout)
         if self._following is not None:
             await asyncio.wait({self._following}, timeout=timeout)
         for close in self.closers:
@@ -153,28 +172,44 @@ class Service:
         *,
         conversation_id: str = "",
         caller: str = "",
-        begun: bool = False,
-        partial: bool = False,
     ) -> Decision:
-        """See ``Engine.decide``; ``begun``: for an exchange that is under way, so draining does not refuse it.
+        """See ``Engine.decide``.
 
         Raises:
             BusyError: no room, or draining.
             InputError: the policy has no such stage.
         """
-        ask = Ask(stage, conversation, conversation_id, partial)
-        (decision,) = await self.decide_all([ask], caller=caller, begun=begun)
+        (decision,) = await self.decide_all([Ask(stage, conversation, conversation_id)], caller=caller)
         return decision
 
-    async def decide_all(self, asks: Sequence[Ask], *, caller: str = "", begun: bool = False) -> list[Decision]:
+    async def decide_all(self, asks: Sequence[Ask], *, caller: str = "") -> list[Decision]:
         """Several decisions at once, all or none of them.
 
         Raises:
             BusyError, InputError: see ``decide``.
         """
         self.require_stages(*(ask.stage for ask in asks))
-        with self._room_for(len(asks), begun=begun):
+        if self.draining:
+            raise BusyError("draining", 5.0)
+        with self._room_for(len(asks)):
             return list(await asyncio.gather(*(self._decide(ask, caller) for ask in asks)))
+
+    async def ahead(self, ask: Ask, *, caller: str = "") -> Ahead:
+        """A decision of an exchange, told as soon as it is made; it is recorded whoever waits for that.
+
+        Draining does not refuse it: the exchange is under way.
+
+        Raises:
+            BusyError: no room.
+            InputError: the policy has no such stage.
+        """
+        self.require_stages(ask.stage)
+        made: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        recording = asyncio.create_task(self._begun(ask, caller, made.set_result))
+        self._ahead.add(recording)
+        recording.add_done_callback(self._ahead.discard)
+        await asyncio.wait((made, recording), return_when=asyncio.FIRST_COMPLETED)
+        return Ahead(made.result() if made.done() else recording.result(), recording)
 
     def require_stages(self, *stages: Stage) -> None:
         """Refuse a stage that the policy does not have: what nothing looks at is never told to be in order.
@@ -200,7 +235,11 @@ class Service:
         if self.live.take(found):
             self.engine.adopt(found.gateway)
 
-    async def _decide(self, ask: Ask, caller: str) -> Decision:
+    async def _begun(self, ask: Ask, caller: str, made: Callable[[Decision], object]) -> Decision:
+        with self._room_for(1):
+            return await self._decide(ask, caller, made)
+
+    async def _decide(self, ask: Ask, caller: str, made: Callable[[Decision], object] | None = None) -> Decision:
         with self.telemetry.deciding(ask.stage) as told:
             decision = await self.engine.decide(
                 ask.stage,
@@ -208,6 +247,7 @@ class Service:
                 conversation_id=ask.conversation_id,
                 caller=caller,
                 partial=ask.partial,
+                made=made,
             )
             told(decision)
         self.drift.saw(decision, ask.conversation)
@@ -228,9 +268,7 @@ class Service:
                     self._silent.add(name)
 
     @contextmanager
-    def _room_for(self, count: int, *, begun: bool) -> Iterator[None]:
-        if self.draining and not begun:
-            raise BusyError("draining", 5.0)
+    def _room_for(self, count: int) -> Iterator[None]:
         if self.pending + count > self.gateway.server.queue:
             raise BusyError("queue_full")
         self.pending += count

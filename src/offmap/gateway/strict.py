@@ -1,12 +1,14 @@
-"""Decoded TOML as frozen structs, level by level: what does not fit is told in the file's own words. Knows no table."""
+"""TOML as frozen structs, level by level: what does not fit is told in the file's own words. Knows no table."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 import types
 import typing
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -18,6 +20,28 @@ _UNIONS = (typing.Union, types.UnionType)
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the file."""
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, decoded.
+
+    Raises:
+        InputError: it cannot be read, or is no TOML: "gateway.toml: no TOML: what is wrong (at line 3, column 8)".
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return tomllib.loads(raw.decode())
+    except RecursionError:
+        told = "it is nested too deep"
+    except UnicodeDecodeError as error:
+        told = f"found bytes that are no UTF-8 ({_place(raw[: error.start])})"
+    except ValueError as error:
+        # tomllib gives no line where the file ends too soon.
+        told = str(error).replace("(at end of document)", f"({_place(raw)}, its end)")
+    raise InputError(f"{path}: no TOML: {told}")
 
 
 def build(value: Any, kind: Any, at: str = "") -> Any:
@@ -38,6 +62,12 @@ def build(value: Any, kind: Any, at: str = "") -> Any:
     if isinstance(value, list) and origin is tuple and inner[-1] is ...:
         return tuple(build(each, inner[0], f"{at}[{index}]") for index, each in enumerate(value))
     return _leaf(value, kind, at)
+
+
+def _place(before: bytes) -> str:
+    """Where what comes after these bytes stands."""
+    lines = before.decode(errors="replace").split("\n")
+    return f"at line {len(lines)}, column {len(lines[-1]) + 1}"
 
 
 def _table(value: dict[str, Any], kind: Any, at: str) -> Any:

@@ -7,13 +7,15 @@ become a huge one). Knows nothing of chats or policies. What it says of a failur
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-import httpx2
+import aiohttp
 import msgspec
+import yarl
 
 from offmap.errors import InputError
 from offmap.gateway.config import Upstream as Table
@@ -56,8 +58,12 @@ def open_upstream(table: Table, bounds: Bounds | None = None) -> Upstream:
     Raises:
         InputError: no address, or a key that is not in the environment or cannot be sent.
     """
-    url = httpx2.URL(table.base_url)
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+    try:
+        url = yarl.URL(table.base_url)
+        usable = url.scheme in ("http", "https") and url.host and url.user is None and url.password is None
+    except ValueError:
+        usable = False
+    if not usable:
         raise InputError("upstream.base_url: wanted http:// or https://, a host, and no password")
     key = os.environ.get(table.api_key_env, "").strip() if table.api_key_env else ""
     if table.api_key_env and not (key and key.isascii() and key.isprintable()):
@@ -78,30 +84,20 @@ class Upstream:
         key: sent as a bearer token; "" sends none.
         timeout: seconds, for a whole answer or between two pieces of a stream.
         bounds: sizes.
-        transport: for tests.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        key: str,
-        timeout: float,
-        *,
-        bounds: Bounds | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        # Without a client around it: that follows redirects and keeps cookies, unless told, and takes its time.
-        self._transport = transport or httpx2.AsyncHTTPTransport(trust_env=False)
+    def __init__(self, base_url: str, key: str, timeout: float, *, bounds: Bounds | None = None) -> None:
         self._base = base_url.rstrip("/")
         self._headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "offmap"}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
-        self._told = {"timeout": httpx2.Timeout(timeout).as_dict()}
         self._key, self._timeout, self._bounds = key, timeout, bounds or Bounds()
+        self._client: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
         """Close its connections."""
-        await self._transport.aclose()
+        if self._client is not None:
+            await self._client.close()
 
     async def answer(self, method: str, path: str, body: bytes | None = None) -> dict[str, object]:
         """The JSON object that it answers with.
@@ -125,7 +121,7 @@ class Upstream:
         async with self._open("POST", path, body) as response, aclosing(self._read(response)) as read:
             yield read
 
-    async def _read(self, response: httpx2.Response) -> AsyncGenerator[str]:
+    async def _read(self, response: aiohttp.ClientResponse) -> AsyncGenerator[str]:
         events = Events(self._bounds.event)
         try:
             async with aclosing(self._pieces(response)) as pieces:
@@ -137,37 +133,49 @@ class Upstream:
         except InputError as error:
             raise unreadable(str(error)) from None
 
-    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
+    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise unreadable("it is compressed, which was not asked for")
         size = 0
         with _failures():
-            async for piece in response.aiter_raw():
+            async for piece in response.content.iter_any():
                 size += len(piece)
                 if size > self._bounds.answer:
                     raise unreadable(f"more than {self._bounds.answer} bytes")
                 yield piece
 
     @asynccontextmanager
-    async def _open(self, method: str, path: str, body: bytes | None) -> AsyncIterator[httpx2.Response]:
+    async def _open(self, method: str, path: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = self._headers if body is None else {**self._headers, "content-type": "application/json"}
-        request = httpx2.Request(method, self._base + path, content=body, headers=headers, extensions=self._told)
+        data = None if body is None else io.BytesIO(body)  # in pieces: a long body does not stop the event loop
         with _failures():
-            response = await self._transport.handle_async_request(request)
-        try:
-            if response.status_code >= 300:
+            response = await self._session().request(
+                method, self._base + path, data=data, headers=headers, allow_redirects=False
+            )
+        async with response:
+            if response.status >= 300:
                 raise await self._refused(response)
             yield response
-        finally:
-            with _failures():
-                await response.aclose()
 
-    async def _body(self, response: httpx2.Response) -> bytes:
+    def _session(self) -> aiohttp.ClientSession:
+        """The client, which belongs to the event loop that asks first."""
+        if self._client is None:
+            waits = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout)
+            self._client = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=waits,
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._client
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         return b"".join([piece async for piece in self._pieces(response)])
 
-    async def _refused(self, response: httpx2.Response) -> UpstreamError:
+    async def _refused(self, response: aiohttp.ClientResponse) -> UpstreamError:
         """Its status and type, with its message where that cannot hold the key."""
-        status = response.status_code
+        status = response.status
         if status < 400:
             return UpstreamError(502, "upstream_error", "the upstream answered with a redirect, which is not followed")
         told: dict[str, object] = {}
@@ -194,11 +202,11 @@ def _failures() -> Iterator[None]:
     """What the client library raises, as ``UpstreamError``."""
     try:
         yield
-    except httpx2.TimeoutException:
+    except aiohttp.ServerTimeoutError:
         raise _too_slow() from None
-    except httpx2.ConnectError:
+    except aiohttp.ClientConnectorError:
         raise UpstreamError(502, "upstream_error", "the upstream cannot be reached") from None
-    except (httpx2.HTTPError, httpx2.StreamError):
+    except (aiohttp.ClientError, ConnectionError):
         raise UpstreamError(502, "upstream_error", "the upstream broke off its answer") from None
 
 

@@ -260,6 +260,18 @@ def test_one_transaction_settles_so_many_and_the_outcome_of_one_settles_that_one
     assert [len(expire(queue, NOW + 1000)) for _ in range(3)] == [1, 1, 0]
 
 
+def test_what_is_overdue_is_found_by_its_index(tmp_path):
+    """Else each look at the deadlines would read all that is open, the sample too."""
+    asked = []
+    with contextlib.closing(open_store(f"sqlite:///{tmp_path}/gateway.sqlite")) as store:
+        sa.event.listen(store.engine, "before_cursor_execute", lambda *each: asked.append(each[2:4]))
+        assert expire(store, NOW) == []
+        statement, values = next(each for each in asked if "review.due_at <=" in each[0])
+        with store.read() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert any("ix_review_state_due_at (state=? AND due_at<?)" in row[-1] for row in plan), plan
+
+
 @pytest.mark.parametrize("what", ["decide", "expire"])
 def test_the_head_of_the_chain_is_taken_before_a_row_of_the_queue(queue, what):
     """As a purge does; in the other order each could wait for what the other holds."""

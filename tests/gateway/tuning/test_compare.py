@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from offmap.gateway.config import Actions
-from offmap.gateway.tuning.compare import compare, share_of
+from offmap.gateway.tuning.compare import compare
 
 from .rows import ONE, replace_bands, table_of, traffic_of
 
@@ -56,29 +56,3 @@ def test_rows_that_cannot_be_known_are_counted_and_are_in_no_rate():
 def test_what_people_are_asked_is_held():
     found = compare(traffic_of([[0.05], [0.5]]), bands_at(0.1), bands_at(0.1, Actions("escalate", "allow")))
     assert (found.old.held.value, found.new.held.value, found.new.flagged.value) == (0, 0.5, 0.5)
-
-
-def test_weighted_intervals_cover_as_often_as_they_say():
-    """Labels of all that is suspicious and of a tenth of the rest: the rate of the whole is inside 95 times of 100."""
-    rng = np.random.default_rng(0)
-    for stop in (0.02, 0.1, 0.5):
-        inside, widths = 0, []
-        for _ in range(500):
-            p = rng.random(1500)
-            chance = np.where(p < 0.05, 1.0, 0.1)
-            there = rng.random(1500) < chance
-            rate = share_of(p[there] <= stop, 1 / chance[there])
-            inside += rate.low <= stop <= rate.high
-            widths.append(rate.high - rate.low)
-        assert inside / 500 >= 0.93
-        assert np.mean(widths) < 0.35
-
-
-def test_an_interval_does_not_collapse_where_nothing_is_hit():
-    weight = np.repeat([1.0, 10.0], 50)
-    none, all_ = share_of(np.zeros(100, bool), weight), share_of(np.ones(100, bool), weight)
-    assert (none.value, none.low) == (0, 0)
-    assert none.high > 1 - 0.05 ** (1 / 100)
-    assert (all_.low, all_.high) == (pytest.approx(1 - none.high), 1)
-    same = share_of(np.arange(40) < 7, np.full(40, 3.0))
-    assert same == share_of(np.arange(40) < 7, np.ones(40))

@@ -1,3 +1,4 @@
+import re
 import tomllib
 
 import pytest
@@ -80,6 +81,29 @@ def test_other_ways_of_writing_it_are_read_too(tmp_path, text):
     config.write_text(text)
     found = write_tuned(tmp_path / "tuned.toml", config, proposal("pocket"))
     assert found == apply_proposal(read_gateway(config), proposal("pocket"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[stages.response]\ncascade = ["pocket"]  # at 0.005\ntier = "strict" # kept\n',
+        '[stages.response]\ncascade = [\n  # at 0.005\n  "pocket", # at 0.005\n]  # at 0.005\n',
+        'stages.response.cascade = ["pocket"] #at 0.005\n',
+        '[stages]\nresponse = { cascade = ["pocket"] } # at 0.005\n',
+        'stages = { response = { cascade = ["pocket"] } }  # at 0.005\n[limits] # kept\n',
+        '[stages.response]\ncascade = ["pocket"]\n',
+    ],
+)
+def test_no_comment_of_the_old_bands_stands_beside_the_new_ones(tmp_path, text):
+    config, path = tmp_path / "gateway.toml", tmp_path / "tuned.toml"
+    config.write_text(text)
+    said = "tuned; said before of other bands: at 0.005" if "0.005" in text else "tuned"
+    for _ in range(2):  # tuning what was tuned says it once
+        write_tuned(path, config, proposal("pocket"))
+        assert re.search(rf"^\][\]}} ]* # {said}$", path.read_text(), re.MULTILINE)
+        assert path.read_text().count("0.005") == ("0.005" in text)
+        assert ("# kept" in text) == ("# kept" in path.read_text())
+        config.write_text(path.read_text())
 
 
 def test_without_a_file_what_runs_without_one_is_written_out(tmp_path):

@@ -290,13 +290,14 @@ def test_read_only_tools_are_a_hard_list_at_dispatch(proxy, behind):
 
 def test_a_request_in_read_only_mode_offers_only_those_tools(proxy, behind, monkeypatch):
     client = proxy(stages=("input",), read_only_tools=("look",))
-    decide = client.service.decide
+    decide = client.service.engine.decide
 
-    async def modifies(stage, conversation, **more):
+    async def modifies(stage, conversation, *, made, **more):
         decision = await decide(stage, conversation, **more)
-        return msgspec.structs.replace(decision, action="modify", fallback="read_only_tools")
+        made(decision := msgspec.structs.replace(decision, action="modify", fallback="read_only_tools"))
+        return decision
 
-    monkeypatch.setattr(client.service, "decide", modifies)
+    monkeypatch.setattr(client.service.engine, "decide", modifies)
     tools = [{"type": "function", "function": {"name": name}} for name in ("look", "delete")]
     behind.says(choice(None, "tool_calls", tool_calls=[call("delete", "{}"), call("look", "{}")]))
     answer = ask(client, tools=tools, tool_choice="required", parallel_tool_calls=True)

@@ -19,10 +19,11 @@ from offmap.gateway.pages.forms import Form
 from offmap.gateway.policy import Bands, bands, heard
 from offmap.gateway.store import StoreError
 from offmap.gateway.store.promotions import StoredProposal, proposals, standing
-from offmap.gateway.tuning.compare import Comparison, Rate
+from offmap.gateway.tuning.compare import Comparison
 from offmap.gateway.tuning.proposal import Proposal
 from offmap.gateway.tuning.recalibration import RATES, recalibrate
 from offmap.gateway.wire.base import Refused
+from offmap.rates import Rate
 
 ADDRESS = "/review/thresholds"
 LISTED = 20

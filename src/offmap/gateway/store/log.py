@@ -64,6 +64,7 @@ class AuditLog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store, self.capture = store, capture
+        self._writer = store.writer()
         self._review, self._clock = review, clock
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(most_waiting)
         self._closed = False
@@ -121,6 +122,7 @@ class AuditLog:
             ended = None in taken
             prepared = [self._prepare(each) for each in taken if each and each.done.set_running_or_notify_cancel()]
             self._keep([each for each in prepared if each])
+        self._writer.close()
 
     def _prepare(self, waiting: _Waiting) -> _Prepared | None:
         """What is to be written, made before the transaction begins; what cannot be made fails alone."""
@@ -153,7 +155,7 @@ class AuditLog:
                 each.done.set_result(place)
 
     def _write(self, batch: Sequence[_Prepared]) -> list[Checkpoint]:
-        with self.store.write() as connection:
+        with self._writer.write() as connection:
             places = chain.append(connection, [each.row for each in batch], self._clock())
             tickets = [(each.row.decision_id, each.ticket) for each in batch if each.ticket]
             if tickets:

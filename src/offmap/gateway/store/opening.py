@@ -65,9 +65,53 @@ class Store:
             with connection.begin():
                 yield connection
 
+    def writer(self) -> Writer:
+        """Transactions of one thread that writes often."""
+        return Writer(self.engine)
+
     def close(self) -> None:
         """Let every connection go."""
         self.engine.dispose()
+
+
+class Writer:
+    """One connection for the transactions of one thread, which are what those of ``Store.write`` are.
+
+    It is kept open: to fetch one from the pool and give it back takes as long as the transaction.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._connection: sa.Connection | None = None
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """See ``Store.write``.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with _told():
+            connection = self._opened()
+            try:
+                with connection.begin():
+                    yield connection
+            except BaseException:
+                self.close()  # whatever it is, the next transaction has nothing to do with it
+                raise
+
+    def close(self) -> None:
+        """Let the connection go."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _opened(self) -> sa.Connection:
+        if self._connection is not None and not _usable(self._connection):
+            self.close()
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(offmap_write=True)
+        return self._connection
 
 
 def open_store(url: str, *, make: bool = True) -> Store:
@@ -181,7 +225,7 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "connect")
     def connect(connection: sqlite3.Connection, record: sa.pool.ConnectionPoolEntry) -> None:
-        record.info["file"] = _file_at(path)
+        record.info.update(path=path, file=_file_at(path))
         _to_wal(connection)
         # FULL: a commit returns when the disk has it. What is purged is written over.
         for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
@@ -192,6 +236,20 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         # The driver starts no transactions (isolation_level None): a writer takes the lock before it reads the head.
         writes = connection.get_execution_options().get("offmap_write")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _usable(connection: sa.Connection) -> bool:
+    """Whether it still leads where it did: to the same file, or to a server that answers."""
+    engine, held = connection.engine, connection.connection
+    if engine.dialect.name == "sqlite":
+        try:
+            return bool(held.info["file"] == _file_at(held.info["path"]))
+        except sqlite3.OperationalError:
+            return False
+    try:
+        return held.dbapi_connection is not None and engine.dialect.do_ping(held.dbapi_connection)
+    except engine.dialect.loaded_dbapi.Error:
+        return False
 
 
 def _file_at(path: Path) -> tuple[int, int]:

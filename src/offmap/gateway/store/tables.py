@@ -88,6 +88,8 @@ REVIEW = sa.Table(
 
 sa.Index("ix_review_state_enqueued_at", REVIEW.c.state, REVIEW.c.enqueued_at)
 
+sa.Index("ix_review_state_due_at", REVIEW.c.state, REVIEW.c.due_at)
+
 PROPOSAL = sa.Table(
     "proposal",
     METADATA,

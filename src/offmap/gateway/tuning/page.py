@@ -18,10 +18,11 @@ from offmap.detectors.base import Question
 from offmap.gateway.config import StageTable
 from offmap.gateway.policy import heard
 from offmap.gateway.tuning.budget import Budget
-from offmap.gateway.tuning.compare import Comparison, Rate
+from offmap.gateway.tuning.compare import Comparison
 from offmap.gateway.tuning.proposal import Proposal
 from offmap.gateway.tuning.tradeoff import Point, TradeOff
 from offmap.gateway.tuning.wording import COUNTED
+from offmap.rates import Rate
 
 COLOURS = ("var(--monitor-2)", "var(--monitor-0)")
 IN_TABLE = 3

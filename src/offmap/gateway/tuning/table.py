@@ -8,8 +8,8 @@ from rich.table import Table
 
 from offmap.bench.wording import p_value, percent
 from offmap.errors import printable
-from offmap.gateway.tuning.compare import Rate
 from offmap.gateway.tuning.page import SIDES, Tuned, bands_of, between, headline
+from offmap.rates import Rate
 
 
 def print_tuned(tuned: Tuned, console: Console) -> None:

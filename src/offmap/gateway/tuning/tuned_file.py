@@ -1,4 +1,7 @@
-"""A gateway's TOML file with other bands at one stage: comments and order stay, and it is read back first."""
+"""A gateway's TOML file with other bands at one stage: comments and order stay, and it is read back first.
+
+A comment on the line of the old bands was about these: it stays as what was said before. Comments among them go.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ cascade = ["pocket"]
 cascade = ["pocket"]
 """
 """``default_gateway`` as a file."""
+TUNED = "tuned"
+"""The comment of new bands."""
 
 
 def write_tuned(path: Path, config: Path | None, proposal: Proposal) -> Gateway:
@@ -88,7 +93,19 @@ def _set_bands(document: Any, wanted: Gateway, proposal: Proposal) -> None:
             if band is not None:
                 entry[question] = [float(end) for end in band]
         cascade.append(entry)
-    document["stages"][proposal.stage]["cascade"] = cascade
+    stage = document["stages"][proposal.stage]
+    # Within an inline table no line ends: its own comment is that of all in it.
+    inline = (each for each in (document["stages"], stage) if isinstance(each, tomlkit.items.InlineTable))
+    marked = next(inline, cascade)
+    marked.comment(_comment((stage["cascade"] if marked is cascade else marked).trivia.comment))
+    stage["cascade"] = cascade
+
+
+def _comment(old: str) -> str:
+    said = old.lstrip("# ").rstrip()
+    if not said or said.startswith(TUNED):
+        return said or TUNED
+    return f"{TUNED}; said before of other bands: {said}"
 
 
 def _move(document: Any, old: Path, new: Path) -> None:

@@ -11,18 +11,20 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.datastructures import ResponseHeader
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
-from offmap.conversation import Conversation, Message, Tool, parse_messages, parse_tools
+from offmap.conversation import Conversation, Message, Tool, parse_messages, parse_row, parse_tools
 from offmap.conversation.fields import Object
 from offmap.errors import InputError
 from offmap.gateway.decision import Decision, Stage
 
 _log = logging.getLogger(__name__)
+_PATH = re.compile(r"\w+(?:\[\d+\]|\.\w+)*")
+_SHAPE = "the row's shape: "
 _FOUND = re.compile(r"field ([\w.\[\] ]+): found .*, wanted ([^\n]*)", re.DOTALL)
-_READABLE = re.compile(r"Expected `[^`]*`, got `[^`]*`|Object missing required field `\w+`")
+_EXPECTED = re.compile(r"Expected `([^`]*)`([^`,]*)(?:, got `([^`]*)`)?")
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
 _KINDS = {
     400: ("invalid_request", "the request cannot be read"),
     401: ("unauthorized", "no valid API key"),
@@ -59,7 +61,6 @@ ERRORS = {
     if status not in (404, 405)
 }
 """The errors that every face may answer, for the OpenAPI description."""
-RETRY_AFTER = [ResponseHeader(name="Retry-After", documentation_only=True, description="seconds, with 429 and 503")]
 
 
 class Refused(HTTPException):
@@ -93,14 +94,30 @@ def answer_error(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorB
     return Response(ErrorBody(ErrorDetail(kind, _told(error) or usual)), status_code=status, headers=headers)
 
 
-def conversation(messages: object, tools: object = None, *, name: str = "request") -> Conversation:
-    """A conversation from a decoded body, in offmap's form or OpenAI's.
+def conversation(messages: object, at: str = "messages") -> Conversation:
+    """A conversation from the messages of a decoded body, in offmap's form or OpenAI's; ``at``: the field they are in.
 
     Raises:
-        InputError: it is not of that form.
-        Refused: it holds images, which no monitor reads.
+        InputError: they are not of that form.
+        Refused: they hold images, which no monitor reads.
     """
-    return readable(Conversation(name, parse_messages(messages), tools=read_tools(tools)))
+    return readable(Conversation("request", parse_messages(messages, at)))
+
+
+def read_row(row: object, at: str) -> tuple[Conversation, ...]:
+    """The conversations of a row (``parse_row``) in the field ``at`` of a body.
+
+    Raises:
+        InputError: it is no such row; the message names the field from the body on.
+        Refused: it holds images.
+    """
+    try:
+        rows = parse_row(row)
+    except InputError as error:
+        said = str(error)
+        field = f"{at}." if said.startswith("field ") else f"{at}: "
+        raise InputError(f"field {field}{said.removeprefix('field ').removeprefix(_SHAPE)}") from None
+    return tuple(map(readable, rows))
 
 
 def read_tools(tools: object) -> tuple[Tool, ...]:
@@ -119,15 +136,15 @@ def readable(row: Conversation) -> Conversation:
     return row
 
 
-def identifier(value: str | None) -> str:
-    """A conversation's id.
+def identifier(value: str | None, at: str = "the conversation's id") -> str:
+    """A conversation's id; ``at``: what errors call it.
 
     Raises:
         Refused: too long, or with characters that are not printed.
     """
     text = value or ""
     if len(text) > ID_LENGTH or not text.isprintable():
-        raise Refused(400, f"a conversation's id has at most {ID_LENGTH} printable characters")
+        raise Refused(400, f"{at}: wanted at most {ID_LENGTH} printable characters")
     return text
 
 
@@ -162,5 +179,24 @@ def _told(error: Exception) -> str:
 
 
 def _field(extra: Object) -> str:
-    readable = _READABLE.match(str(extra.get("message", "")))
-    return f"field {extra.get('key', 'body')}: {readable[0]}" if readable else ""
+    """What msgspec found wrong, without what was sent: it repeats unknown names and values that are none of a few."""
+    said, place = str(extra.get("message", "")), _place(str(extra.get("key", "")))
+    if said.startswith("Object contains unknown field"):  # its name may look like a place
+        return "the body: wanted only the fields that /openapi.json lists"
+    if missing := _MISSING.fullmatch(said):
+        return f"field {f'{place}.' if place else ''}{missing[1]}: wanted a value"
+    field = f"field {place}" if place else "the body"
+    if expected := _EXPECTED.fullmatch(said):
+        wanted, bound, found = expected.groups()
+        return f"{field}: wanted {wanted}{bound}" + (f", found {found}" if found else "")
+    return f"{field}: wanted one of the values that /openapi.json lists" if said.startswith("Invalid enum") else ""
+
+
+def _place(key: str) -> str:
+    """The path of a field; "" for the body itself.
+
+    Litestar takes it from the first "`$." of msgspec's message, which may be one of a value that was sent; the last
+    one is msgspec's own.
+    """
+    own = key.rpartition("`$.")[2]
+    return own if own != "data" and _PATH.fullmatch(own) else ""

@@ -14,10 +14,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response, Router, get, post
@@ -34,7 +34,7 @@ from offmap.errors import InputError
 from offmap.gateway.decision import STOPS, Decision
 from offmap.gateway.draining import EndedError, Exchange
 from offmap.gateway.security import Caller, roles
-from offmap.gateway.service import Service
+from offmap.gateway.service import Ahead, Service
 from offmap.gateway.upstream import Upstream, UpstreamError, open_upstream, unreadable
 from offmap.gateway.wire.base import ERRORS, ErrorBody, identifier
 from offmap.gateway.wire.chat_checks import Checks
@@ -53,6 +53,7 @@ from offmap.gateway.wire.chat_messages import (
 from offmap.gateway.wire.chat_stream import Relay, stopped_frames
 
 CONVERSATION, DECISION = "x-offmap-conversation", "x-offmap-decision"
+T = TypeVar("T")
 _PATH = "/chat/completions"
 _EVENTS = "text/event-stream"
 
@@ -83,16 +84,13 @@ def chat_router(service: Service, upstream: Upstream | None = None) -> Router:
         checks = Checks(service, asked.conversation, name, request.user.name)
         async with AsyncExitStack() as held:
             exchange = held.enter_context(service.exchange())
-            decision = await checks.request()
-            if decision is not None and decision.action != "allow":
-                if decision.action in STOPS or decision.fallback != "read_only_tools":
-                    return _stopped(decision, asked, checks)
-                tools = service.engine.gateway.stages["input"].read_only_tools
-                asked, checks = asked.with_tools(tools), checks.narrowed(tools)
             try:
+                allowed, asked, checks = await _permitted(asked, checks)
                 if asked.stream:
-                    return await _streamed(behind, Relay(checks, asked, exchange), decision, held)
-                return await _whole(behind, asked, checks, exchange)
+                    return await _streamed(behind, Relay(checks, asked, exchange), allowed, held)
+                return await _whole(behind, asked, checks, exchange, allowed)
+            except _StoppedError as error:
+                return _stopped(error.decision, asked, checks)
             except UpstreamError as error:
                 return await _failed(error, checks)
             except EndedError as error:
@@ -164,8 +162,59 @@ def _configured(service: Service) -> Upstream:
     return upstream
 
 
-async def _whole(upstream: Upstream, asked: ChatRequest, checks: Checks, exchange: Exchange) -> Response[Any]:
-    answer = await exchange.wait(upstream.answer("POST", _PATH, msgspec.json.encode(asked.body)))
+class _StoppedError(Exception):
+    """A decision that stops the request: it found something, or could not be recorded and let nothing go without."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.rule)
+        self.decision = decision
+
+
+async def _permitted(asked: ChatRequest, checks: Checks) -> tuple[Ahead | None, ChatRequest, Checks]:
+    """The decision that lets the upstream be asked, what it is asked, and the checks of what it may answer.
+
+    Raises:
+        _StoppedError: it is not asked.
+    """
+    allowed, gateway = await checks.request(), checks.service.engine.gateway
+    if allowed is None or (allowed.made.action == "allow" and gateway.audit.before == "answer"):
+        return allowed, asked, checks
+    decision = await allowed.kept()
+    if decision.action == "allow":
+        return allowed, asked, checks
+    if decision.action in STOPS or decision.fallback != "read_only_tools":
+        raise _StoppedError(decision)
+    tools = gateway.stages["input"].read_only_tools
+    return allowed, asked.with_tools(tools), checks.narrowed(tools)
+
+
+async def _upstream(asking: Awaitable[T], exchange: Exchange, allowed: Ahead | None) -> tuple[T, str]:
+    """What it answers, once the decision that let it be asked is on record, and that decision's id, "" without one.
+
+    Raises:
+        _StoppedError: it could not be recorded.
+        UpstreamError, EndedError: no answer.
+    """
+    try:
+        answer = await exchange.wait(asking)
+    except (UpstreamError, EndedError):
+        await _on_record(allowed)
+        raise
+    return answer, await _on_record(allowed)
+
+
+async def _on_record(allowed: Ahead | None) -> str:
+    decision = await allowed.kept() if allowed else None
+    if decision is not None and decision.action in STOPS:
+        raise _StoppedError(decision)
+    return decision.on_record if decision else ""
+
+
+async def _whole(
+    upstream: Upstream, asked: ChatRequest, checks: Checks, exchange: Exchange, allowed: Ahead | None
+) -> Response[Any]:
+    asking = upstream.answer("POST", _PATH, msgspec.json.encode(asked.body))
+    answer, _ = await _upstream(asking, exchange, allowed)
     try:
         replies = read_replies(answer, asked.n)
     except InputError as error:
@@ -179,12 +228,11 @@ async def _whole(upstream: Upstream, asked: ChatRequest, checks: Checks, exchang
     return Response(completion(envelope(answer), choices, usage_of(answer)), headers=headers)
 
 
-async def _streamed(upstream: Upstream, relay: Relay, decision: Decision | None, held: AsyncExitStack) -> Response[Any]:
+async def _streamed(upstream: Upstream, relay: Relay, allowed: Ahead | None, held: AsyncExitStack) -> Response[Any]:
     """The stream, which takes over what is held open for it."""
-    asking = upstream.events(_PATH, msgspec.json.encode(relay.asked.body))
-    events = await relay.exchange.wait(held.enter_async_context(asking))
-    told = _decided(decision.on_record if decision else "")
-    headers = {**told, "cache-control": "no-cache", "x-accel-buffering": "no"}
+    asking = held.enter_async_context(upstream.events(_PATH, msgspec.json.encode(relay.asked.body)))
+    events, decision = await _upstream(asking, relay.exchange, allowed)
+    headers = {**_decided(decision), "cache-control": "no-cache", "x-accel-buffering": "no"}
     return _Passing(relay.frames(events), held.pop_all(), headers)
 
 

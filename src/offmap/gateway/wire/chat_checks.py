@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
@@ -18,7 +18,7 @@ from offmap.gateway.actions import allowed_calls, apply, is_object
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
 from offmap.gateway.decision import STOPS, Decision, Stage
 from offmap.gateway.policy import enforces, promoted
-from offmap.gateway.service import BusyError, Service
+from offmap.gateway.service import Ahead, Ask, BusyError, Service
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Checks:
         conversation_id: the caller's, "" where there is none: then nothing is remembered.
         caller: the name of the API key.
         tools: names of the only tools that may be called; None: any.
+        ahead: decisions of one look at a reply, each being recorded while the next is made.
     """
 
     service: Service
@@ -57,12 +58,13 @@ class Checks:
     conversation_id: str = ""
     caller: str = ""
     tools: Collection[str] | None = None
+    ahead: list[Ahead] = field(default_factory=list)
 
     def stage(self, stage: Stage) -> StageTable | None:
         """The policy of a stage, None where it has none."""
         return self.service.engine.gateway.stages.get(stage)
 
-    async def request(self) -> Decision | None:
+    async def request(self) -> Ahead | None:
         """The decision about the request; None where the policy looks at none.
 
         Raises:
@@ -72,11 +74,19 @@ class Checks:
 
     async def text(self, reply: Message, *, partial: bool = False) -> Cleared:
         """What of a reply, or of the part of it that has come, may leave, as the response stage says."""
-        return self._cleared("response", await self._ask("response", reply, partial=partial), reply)
+        look = replace(self, ahead=[])
+        return await look._kept(await look._text(reply, partial=partial))
 
     async def review(self, reply: Message) -> Cleared:
         """What of a whole reply, calls included, may leave, as all stages say."""
-        cleared = await self.text(reply)
+        look = replace(self, ahead=[])
+        return await look._kept(await look._all(reply))
+
+    async def _text(self, reply: Message, *, partial: bool = False) -> Cleared:
+        return self._cleared("response", await self._ask("response", reply, partial=partial), reply)
+
+    async def _all(self, reply: Message) -> Cleared:
+        cleared = await self._text(reply)
         for call in cleared.message.tool_calls:
             if not cleared.refusal:
                 cleared = await self._call(cleared, call)
@@ -102,19 +112,30 @@ class Checks:
         table = self.stage(stage)
         return table.refusal if table else DEFAULT_REFUSAL
 
-    async def _decide(self, stage: Stage, about: Conversation, *, partial: bool = False) -> Decision | None:
+    async def _kept(self, cleared: Cleared) -> Cleared:
+        """The same once every decision of this look is on record; one that could not be, and stops, stops the reply."""
+        kept = [await each.kept() for each in self.ahead]
+        stop = next((each for each in kept if each.action in STOPS), None)
+        if stop is not None:
+            return Cleared(cleared.message, stop.replacement or self.refusal(stop.stage), stop.on_record)
+        unrecorded = cleared.decision in [each.id for each in kept if not each.on_record]
+        return replace(cleared, decision="") if unrecorded else cleared
+
+    async def _decide(self, stage: Stage, about: Conversation, *, partial: bool = False) -> Ahead | None:
         if not self.service.engine.watches(stage):
             return None
-        return await self.service.decide(
-            stage, about, conversation_id=self.conversation_id, caller=self.caller, begun=True, partial=partial
-        )
+        return await self.service.ahead(Ask(stage, about, self.conversation_id, partial), caller=self.caller)
 
     async def _ask(self, stage: Stage, reply: Message, *, partial: bool = False) -> Decision | None:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
         try:
-            return await self._decide(stage, self._with(reply), partial=partial)
+            decided = await self._decide(stage, self._with(reply), partial=partial)
         except BusyError:
             return await self._ruled(stage, self._with(reply), "error", "busy")
+        if decided is None:
+            return None
+        self.ahead.append(decided)
+        return decided.made
 
     async def _call(self, cleared: Cleared, call: ToolCall) -> Cleared:
         """The same without the call, where that is taken out; a call that is stopped stops the whole reply."""

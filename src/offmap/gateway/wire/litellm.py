@@ -117,7 +117,8 @@ def router(service: Service) -> Router:
     async def guard(data: JSONBody[GuardrailRequest], request: Request[Caller, Any, Any]) -> GuardrailAnswer:
         if data.images:
             raise Refused(400, NO_IMAGES)
-        name, call = identifier(data.litellm_trace_id), identifier(data.litellm_call_id)
+        name = identifier(data.litellm_trace_id, "field litellm_trace_id")
+        call = identifier(data.litellm_call_id, "field litellm_call_id")
         if data.input_type == "request":
             row = _request(data)
             calls.keep(request.user.name, call, row)
@@ -132,7 +133,8 @@ def router(service: Service) -> Router:
 
 def _request(data: GuardrailRequest) -> Conversation:
     """The messages, then any text that is in none of them, then tool calls that are in none."""
-    rows = conversation(data.structured_messages).messages if data.structured_messages else ()
+    given = data.structured_messages
+    rows = conversation(given, "structured_messages").messages if given else ()
     rows += tuple(Message("user", text) for text in _unsaid(data.texts or [], [row.content for row in rows]))
     known = {call for row in rows for call in row.tool_calls}
     if calls := tuple(call for call in _calls(data) if call not in known):

@@ -10,14 +10,14 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from offmap.conversation import Conversation, Message, parse_row
+from offmap.conversation import Conversation, Message
 from offmap.conversation.fields import Object
 from offmap.gateway.actions import apply
 from offmap.gateway.decision import Action, Decision, Finding, Stage, Status
 from offmap.gateway.policy import ERRORS as FAILURES
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Ask, Service
-from offmap.gateway.wire.base import ERRORS, ErrorBody, ErrorDetail, Refused, identifier, readable
+from offmap.gateway.wire.base import ERRORS, ErrorBody, ErrorDetail, Refused, identifier, read_row
 
 _FOR_REVIEWERS = {"fired": (), "shift": "", "spans": ()}
 _REPLIES = ("response", "tool_call", "conversation")
@@ -97,7 +97,7 @@ def router(service: Service) -> Router:
 
     @post("/score", status_code=200, responses=ERRORS, summary="Score conversations")
     async def score(data: JSONBody[ScoreRequest], request: Request[Caller, Any, Any]) -> ScoreAnswer:
-        rows = [readable(row) for each in data.conversations for row in parse_row(each)]
+        rows = [row for n, each in enumerate(data.conversations) for row in read_row(each, f"conversations[{n}]")]
         asks = [Ask(data.stage or _stage(row), row) for row in rows]
         if len(asks) > service.gateway.server.queue:
             raise Refused(413, f"at most {service.gateway.server.queue} conversations at once")
@@ -107,10 +107,10 @@ def router(service: Service) -> Router:
 
     @post("/decisions", status_code=200, responses=_decision_errors(), summary="Decide about a conversation")
     async def decide(data: JSONBody[DecisionRequest], request: Request[Caller, Any, Any]) -> Response[DecisionAnswer]:
-        rows = parse_row(data.conversation)
+        rows = read_row(data.conversation, "conversation")
         if len(rows) != 1:
             raise Refused(400, "field conversation: wanted one conversation")
-        row, name = readable(rows[0]), identifier(data.conversation_id)
+        row, name = rows[0], identifier(data.conversation_id, "field conversation_id")
         decision = await service.decide(data.stage, row, conversation_id=name, caller=request.user.name)
         failed = decision.action == "error"
         headers = {"Retry-After": "1"} if failed else None

@@ -1,0 +1,51 @@
+"""How a gateway is reached, by whom and how much, in plain sentences without a secret. Knows nothing of its policy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from offmap.gateway.config import Gateway
+from offmap.gateway.keys import ROLES, Keys
+
+
+def explain_serving(gateway: Gateway, keys: Keys) -> list[str]:
+    """Where it listens, whose keys there are, and what it takes in at most."""
+    return [_address(gateway, keys), *_keys(keys), *_limits(gateway, keys)]
+
+
+def _address(gateway: Gateway, keys: Keys) -> str:
+    host, port = gateway.server.host, gateway.server.port
+    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    where = f"{shown}:{port}" if port else f"{shown}, at any port that is free"
+    return f"Listens at {where}." + ("" if keys else " It answers only under a name of this machine.")
+
+
+def _keys(keys: Keys) -> Iterator[str]:
+    if not keys:
+        yield (
+            "No API keys: whoever is on this machine may ask for decisions, and nobody may review. `offmap key` makes "
+            "one."
+        )
+        return
+    count = Counter(record.role for record in keys.records)
+    roles = ", ".join(f"{count[role]} {role}" for role in ROLES if count[role])
+    yield f"API keys: {len(keys.records)} ({roles}); a request without one of them is refused."
+    if set(count) == {"caller"}:
+        yield "Nobody may review: none of the keys is a reviewer's or an admin's."
+
+
+def _limits(gateway: Gateway, keys: Keys) -> Iterator[str]:
+    server, limits = gateway.server, gateway.limits
+    requests = f"{limits.requests_per_minute:,}" if limits.requests_per_minute else "any number of"
+    yield (
+        f"Limits: {requests} requests a minute {'with each API key' if keys else 'in all'}; bodies of up to "
+        f"{server.max_body_bytes:,} bytes, nested at most {server.max_depth:,} deep; {server.queue:,} decisions under "
+        f"way at once, each within {limits.deadline_ms:,g} ms; a conversation is read in at most "
+        f"{limits.max_windows:,} parts."
+    )
+    if "conversation" in gateway.stages:
+        yield (
+            f"Remembered are at most {limits.conversations:,} conversations for {limits.expiry_s:,g} s, of each the "
+            f"last {limits.turns:,} messages and {limits.conversation_bytes:,} bytes."
+        )

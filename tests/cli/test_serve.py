@@ -1,0 +1,145 @@
+"""``offmap serve --check``: what it says of keys, address, limits and store, what it refuses, what it never tells."""
+
+import re
+
+import pytest
+
+from offmap.cli import run
+from offmap.gateway.keys import as_toml, as_variable, new_key
+
+FILE = """
+[server]
+host = "127.0.0.1"
+port = {port}
+keys = "{keys}"
+max_body_bytes = 1234567
+
+[limits]
+requests_per_minute = {rate}
+turns = 7
+
+[store]
+url = "{url}"
+"""
+
+
+class Silent:
+    version = "v1"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("offmap.gateway.service.open_monitors", lambda gateway: {"pocket": Silent()})
+    monkeypatch.delenv("OFFMAP_GATEWAY_KEYS", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def check(place, capsys):
+    """A function that checks a configuration; what it prints."""
+
+    def checked(*options, code=0, port=8400, keys="", rate=600, url="sqlite:///runs/there/gateway.sqlite"):
+        (place / "gateway.toml").write_text(FILE.format(port=port, keys=keys, rate=rate, url=url))
+        assert run(["serve", "--config", "gateway.toml", "--check", *options]) == code
+        said = capsys.readouterr()
+        return " ".join((said.err if code else said.out).split())
+
+    return checked
+
+
+def test_address_and_limits_are_told(check):
+    said = check(port=9000)
+    assert "Listens at 127.0.0.1:9000." in said
+    assert "600 requests a minute in all; bodies of up to 1,234,567 bytes" in said
+    assert "the last 7 messages" in said
+    said = check("--host", "::1", "--port", "0", rate=0)
+    assert "Listens at [::1], at any port that is free." in said
+    assert "any number of requests a minute" in said
+
+
+def test_keys_are_counted_by_role_and_not_told(check, place, monkeypatch):
+    made = [new_key(f"name-{n}", role) for n, role in enumerate(("caller", "caller", "admin"))]
+    (place / "keys.toml").write_text("\n".join(as_toml(record) for _, record in made))
+    said = check("--host", "0.0.0.0", keys="keys.toml")  # noqa: S104
+    assert "API keys: 3 (2 caller, 1 admin); a request without one of them is refused." in said
+    assert "with each API key" in said
+    assert "Nobody may review" not in said
+    for key, record in made:
+        assert not any(secret in said for secret in (key, record.salt, record.sha256))
+    (place / "keys.toml").write_text(as_toml(made[0][1]))
+    monkeypatch.setenv("OFFMAP_GATEWAY_KEYS", as_variable(made[1][1]))
+    assert "API keys: 2 (2 caller)" in check(keys="keys.toml")
+    assert "Nobody may review: none of the keys is" in check(keys="keys.toml")
+
+
+def test_without_keys_it_says_what_that_means(check):
+    assert "No API keys: whoever is on this machine may ask for decisions, and nobody may review." in check()
+    assert "there are no API keys" in check("--host", "0.0.0.0", code=2)  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:///runs/there/gateway.sqlite", "Decisions are kept in the SQLite file runs/there/gateway.sqlite."),
+        ("sqlite:///file:runs/a.db?uri=true", "in the SQLite file runs/a.db."),
+        ("postgresql://anna:hunter2@db:5432/offmap", "in the PostgreSQL data base 'offmap' at db."),
+        ("postgresql://db/offmap?password=hunter2&user=anna", "in the PostgreSQL data base 'offmap' at db."),
+    ],
+)
+def test_where_decisions_are_kept_is_told_without_the_password_and_nothing_is_made(check, place, url, told):
+    if url.startswith("postgresql"):
+        pytest.importorskip("psycopg")
+    said = check(url=url)
+    assert told in said
+    assert "hunter2" not in said
+    assert "anna" not in said
+    assert [path.name for path in place.iterdir()] == ["gateway.toml"]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nonsense", "the store's URL cannot be read; wanted sqlite:///path or postgresql"),
+        ("mysql://anna:hunter2@db/offmap", "found 'mysql', wanted sqlite or postgresql"),
+        ("sqlite://", "found no file"),
+        ("sqlite:///gateway.toml/gateway.sqlite", "gateway.toml: found a file, wanted a directory"),
+        ("sqlite:///.", "found no file"),
+        ("sqlite:////", "found a directory, wanted the name of a file"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused(check, url, told):
+    said = check(url=url, code=2)
+    assert told in said
+    assert "hunter2" not in said
+
+
+def test_a_missing_driver_is_told_before_it_is_wanted(check, monkeypatch):
+    monkeypatch.setattr("offmap.cli.checks.find_spec", lambda name: None if name == "psycopg" else name)
+    assert "wanted: pip install 'offmap[postgres]'" in check(url="postgresql://db/offmap", code=2)
+
+
+def test_what_is_checked_can_be_served(place, check, monkeypatch):
+    """The directory that ``--check`` says can be made is made by serving."""
+    opened = []
+    monkeypatch.setattr("offmap.cli.serve._run", lambda gateway, service, listener: opened.append(service))
+    check()
+    assert run(["serve", "--config", "gateway.toml", "--port", "0"]) == 0
+    assert (place / "runs/there/gateway.sqlite").is_file()
+    opened[0].log.close()
+    opened[0].store.close()
+
+
+def test_the_place_without_a_configuration_is_that_of_the_audit_commands(place, capsys):
+    assert run(["serve", "--check"]) == 0
+    told = re.search(r"kept in the SQLite file (\S+)\.\n", capsys.readouterr().out)[1]
+    assert run(["audit", "verify"]) == 2
+    assert f"{told}: no data base can be read there" in capsys.readouterr().err
+
+
+def test_a_store_error_at_the_start_is_wrong_input(place, check, capsys):
+    (place / "runs/there").mkdir(parents=True)
+    (place / "runs/there/gateway.sqlite").write_bytes(b"not a data base" * 1000)
+    check()
+    assert run(["serve", "--config", "gateway.toml", "--port", "0"]) == 2
+    assert "not a database" in capsys.readouterr().err
