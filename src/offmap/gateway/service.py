@@ -239,7 +239,13 @@ class Service:
         with self._room_for(1):
             return await self._decide(ask, caller, made)
 
-    async def _decide(self, ask: Ask, caller: str, made: Callable[[Decision], object] | None = None) -> Decision:
+    async def _decide(self, ask: Ask, caller: str, tell: Callable[[Decision], object] | None = None) -> Decision:
+        def made(decision: Decision) -> None:
+            if tell:
+                tell(decision)
+            loop.call_soon(self._saw, decision, ask.conversation)  # while it is being written
+
+        loop = asyncio.get_running_loop()
         with self.telemetry.deciding(ask.stage) as told:
             decision = await self.engine.decide(
                 ask.stage,
@@ -250,11 +256,13 @@ class Service:
                 made=made,
             )
             told(decision)
-        self.drift.saw(decision, ask.conversation)
-        self._heard(decision.findings)
         if decision.rule.endswith(".audit"):
             self._unrecorded_at = time.monotonic()
         return decision
+
+    def _saw(self, decision: Decision, conversation: Conversation) -> None:
+        self.drift.saw(decision, conversation)
+        self._heard(decision.findings)
 
     def _heard(self, findings: Sequence[Finding]) -> None:
         """Count failures in a row. No room in a queue is neither a failure nor an answer."""

@@ -219,7 +219,8 @@ async def _whole(
         replies = read_replies(answer, asked.n)
     except InputError as error:
         raise unreadable(str(error).partition(": found")[0]) from None
-    found = await asyncio.gather(*(checks.review(reply.message) for reply in replies))
+    looks = [checks.review(reply.message) for reply in replies]
+    found = [await looks[0]] if len(looks) == 1 else await asyncio.gather(*looks)
     choices = [
         refused_choice(reply.index, cleared.refusal) if cleared.refusal else choice_of(reply, cleared.message)
         for reply, cleared in zip(replies, found, strict=True)
