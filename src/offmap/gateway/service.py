@@ -205,11 +205,17 @@ class Service:
         """
         self.require_stages(ask.stage)
         made: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+
+        def ended(recording: asyncio.Task[Decision]) -> None:
+            self._ahead.discard(recording)
+            if not made.done():
+                error = None if recording.cancelled() else recording.exception()
+                made.set_exception(error or RuntimeError("no decision was made"))
+
         recording = asyncio.create_task(self._begun(ask, caller, made.set_result))
         self._ahead.add(recording)
-        recording.add_done_callback(self._ahead.discard)
-        await asyncio.wait((made, recording), return_when=asyncio.FIRST_COMPLETED)
-        return Ahead(made.result() if made.done() else recording.result(), recording)
+        recording.add_done_callback(ended)
+        return Ahead(await made, recording)
 
     def require_stages(self, *stages: Stage) -> None:
         """Refuse a stage that the policy does not have: what nothing looks at is never told to be in order.

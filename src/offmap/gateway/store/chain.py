@@ -21,8 +21,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Generator, Iterable, Sequence
-from typing import Literal
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -142,6 +142,27 @@ def commit(salt: str, content: str) -> str:
     return hashlib.sha256(bytes.fromhex(salt) + content.encode()).hexdigest()
 
 
+class _Written:
+    """A statement that is compiled once for each kind of data base: every answer waits for those of the chain."""
+
+    def __init__(self, statement: sa.ClauseElement) -> None:
+        self._statement = statement
+        self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def on(self, connection: sa.Connection, *values: Mapping[str, Any]) -> sa.CursorResult[Any]:
+        """Execute it; ``values``: of all its parameters, once for each row."""
+        text, names = self._compiled.get(connection.dialect.name) or self._compile(connection.dialect)
+        rows: list[Any] = [tuple(row[name] for name in names) for row in values] if names else list(values)
+        return connection.exec_driver_sql(text, rows or None)
+
+    def _compile(self, dialect: sa.Dialect) -> tuple[str, tuple[str, ...]]:
+        """The text, and the order of its parameters where the driver knows them by their places."""
+        compiled = self._statement.compile(dialect=dialect)
+        names = tuple(getattr(compiled, "positiontup", None) or ())
+        self._compiled[dialect.name] = found = str(compiled), names
+        return found
+
+
 def row_hash(entry: Entry) -> str:
     """The hash that a row should have in its place; see the head of this file."""
     place = entry.decision_id, entry.kind, entry.record, entry.seq
@@ -149,11 +170,10 @@ def row_hash(entry: Entry) -> str:
     return hashlib.sha256(entry.prev_hash.encode() + msgspec.json.encode(hashed)).hexdigest()
 
 
-# Made once: making them costs as much as a commit's arithmetic.
-_ADD = sa.insert(AUDIT)
 _HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
-_HOLD = _HEAD.with_for_update()
-_MOVE = sa.update(HEAD).values(seq=sa.bindparam("to_seq"), hash=sa.bindparam("to_hash"))
+_HOLD = _Written(_HEAD.with_for_update())
+_ADD = _Written(sa.insert(AUDIT))
+_MOVE = _Written(sa.update(HEAD).values(seq=sa.bindparam("to_seq"), hash=sa.bindparam("to_hash")))
 
 
 def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = None) -> list[Checkpoint]:
@@ -167,8 +187,8 @@ def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = N
         entry = _entry(end, at, row)
         values.append(msgspec.structs.asdict(entry))
         places.append(end := Checkpoint(entry.seq, entry.hash))
-    connection.execute(_ADD, values)
-    connection.execute(_MOVE, {"to_seq": end.seq, "to_hash": end.hash})
+    _ADD.on(connection, *values)
+    _MOVE.on(connection, {"to_seq": end.seq, "to_hash": end.hash})
     return places
 
 
@@ -194,7 +214,7 @@ def head(connection: sa.Connection, *, hold: bool = False) -> Checkpoint:
     Raises:
         NoHeadError: there is none.
     """
-    found = connection.execute(_HOLD if hold else _HEAD).one_or_none()
+    found = (_HOLD.on(connection) if hold else connection.execute(_HEAD)).one_or_none()
     if found is None:
         raise NoHeadError("the head of the audit chain is gone")
     return Checkpoint(found.seq, found.hash)
