@@ -91,11 +91,11 @@ class Batcher(Generic[T, R]):
                 _fail(answer, Overloaded())
 
     async def _fill(self) -> bool:
-        """Wait until a batch is due; False where all is answered and nothing more comes."""
-        while not self._closing:
-            arrived = next((at for _, at in self._waiting.values()), None)
-            left = None if arrived is None else arrived + self._max_wait - time.monotonic()
-            if len(self._waiting) >= self._max_batch or (left is not None and left <= 0):
+        """Wait until a batch is due; False where all is answered."""
+        while self._waiting and not self._closing and len(self._waiting) < self._max_batch:
+            arrived = next(at for _, at in self._waiting.values())
+            left = arrived + self._max_wait - time.monotonic()
+            if left <= 0:
                 break
             self._changed.clear()
             try:
@@ -103,7 +103,7 @@ class Batcher(Generic[T, R]):
                     await self._changed.wait()
             except TimeoutError:
                 break
-        return bool(self._waiting) or not self._closing
+        return bool(self._waiting)
 
     async def _answer(self, batch: dict[asyncio.Future[R], T]) -> None:
         try:

@@ -66,7 +66,8 @@ class AuditLog:
         self.store, self.capture = store, capture
         self._writer = store.writer()
         self._review, self._clock = review, clock
-        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(most_waiting)
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._most_waiting = most_waiting
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="offmap-audit", daemon=True)
@@ -90,10 +91,9 @@ class AuditLog:
         with self._lock:
             if self._closed:
                 raise StoreError("the audit log is closed")
-            try:
-                self._waiting.put_nowait(waiting)
-            except queue.Full:
-                raise StoreError(f"{self._waiting.maxsize} decisions wait to be written already") from None
+            if self._waiting.qsize() >= self._most_waiting:
+                raise StoreError(f"{self._most_waiting} decisions wait to be written already")
+            self._waiting.put(waiting)
         return waiting.done
 
     def close(self) -> None:
