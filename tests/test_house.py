@@ -19,7 +19,7 @@ FLOORS = {
     7: "cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
-HEAVY = set("torch transformers sklearn altair pyarrow scipy openai httpx2 pyod litestar sqlalchemy".split())
+HEAVY = set("torch transformers sklearn altair pyarrow scipy openai httpx2 aiohttp pyod litestar sqlalchemy".split())
 
 
 def rooms():

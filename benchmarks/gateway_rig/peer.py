@@ -1,4 +1,4 @@
-"""The peer: a reverse proxy on the gateway's own stack (uvicorn, litestar, httpx2) that passes everything on unread.
+"""The peer: a reverse proxy on the gateway's own stack (uvicorn, litestar, aiohttp) that passes everything on unread.
 
     python -m gateway_rig.peer PORT UPSTREAM
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx2
+import aiohttp
 from litestar import Litestar, Request, Response, post
 from litestar.response import Stream
 
@@ -20,31 +20,32 @@ from gateway_rig.serving import serve_app
 
 def create_proxy(upstream: str) -> Litestar:
     """The application; ``upstream`` ends in "/v1"."""
-    client = httpx2.AsyncClient(base_url=upstream, timeout=60, trust_env=False)
+    clients: list[aiohttp.ClientSession] = []
     headers = {"content-type": "application/json", "accept-encoding": "identity"}
+
+    async def connect() -> None:
+        clients.append(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False))
 
     @post("/v1/chat/completions", status_code=200)
     async def complete(request: Request[Any, Any, Any]) -> Response[Any]:
-        asked = client.build_request("POST", "/chat/completions", content=await request.body(), headers=headers)
-        answer = await client.send(asked, stream=True)
+        answer = await clients[0].post(f"{upstream}/chat/completions", data=await request.body(), headers=headers)
         kind = answer.headers["content-type"]
         if not kind.startswith("text/event-stream"):
-            body = await answer.aread()
-            return Response(body, status_code=answer.status_code, media_type=kind)
+            return Response(await answer.read(), status_code=answer.status, media_type=kind)
 
         async def passed() -> AsyncIterator[bytes]:
             try:
-                async for piece in answer.aiter_raw():
+                async for piece in answer.content.iter_any():
                     yield piece
             finally:
-                await answer.aclose()
+                answer.close()
 
         return Stream(passed(), media_type=kind)
 
     async def close() -> None:
-        await client.aclose()
+        await clients[0].close()
 
-    return Litestar([complete], on_shutdown=[close], openapi_config=None, logging_config=None)
+    return Litestar([complete], on_startup=[connect], on_shutdown=[close], openapi_config=None, logging_config=None)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gateway_rig import figures
+from gateway_rig.disk import disk
 from gateway_rig.figures import Array
 from gateway_rig.load import Client, Target, closed_loop
 from gateway_rig.processes import environment, module
 from gateway_rig.rounds import FAILED, Seen, add, take_turns
 from gateway_rig.serving import exact_loop
-from gateway_rig.setting import DIRECT, GATEWAY, LITELLM, LITELLM_COMMAND, PEER, Setting, bodies
+from gateway_rig.setting import DIRECT, GATEWAY, IN_MEMORY, LITELLM, LITELLM_COMMAND, PEER, Setting, bodies
 from gateway_rig.traffic import Exchange
 from offmap.gateway.store import find, open_store, verify
 
@@ -41,10 +42,16 @@ def stream(setting: Setting) -> Told:
 
 
 def _compared(setting: Setting, name: str, *, stream: bool) -> Told:
+    alone = [disk(setting.plan.work, setting.plan.rate, setting.plan.seconds)]
     with _arms(setting, name) as arms:
         found = run(take_turns(setting.plan, arms, setting.exchanges, stream=stream))
-    told = {arm: arm_told(seen, found[DIRECT], stream=stream) for arm, seen in found.items()}
-    return {"rate": setting.plan.rate, "arms": told, "audit": audited(setting.store(name), found[GATEWAY].decisions)}
+    alone.append(disk(setting.plan.work, setting.plan.rate, setting.plan.seconds))
+    return {
+        "rate": setting.plan.rate,
+        "arms": {arm: arm_told(seen, found[DIRECT], stream=stream) for arm, seen in found.items()},
+        "disk_ms": _spread(np.concatenate(alone)),
+        "audit": audited(setting.store(name), found[GATEWAY].decisions),
+    }
 
 
 def parts(setting: Setting) -> Told:
@@ -57,9 +64,9 @@ def parts(setting: Setting) -> Told:
     seen = found[GATEWAY].rounds[0]
     outside = figures.quantile(seen[~np.isnan(seen)], 0.5) - figures.quantile(whole, 0.5)
     told = {name: _spread([row.get(name, 0.0) for row in timed["requests"]]) for name in PARTS}
-    own = [_own(row) for row in timed["requests"]]
+    rest = [row["whole"] - sum(row.get(name, 0.0) for name in TURNS) for row in timed["requests"]]
     return {
-        "parts_ms": told | {"decide, the rest": _spread([a for a, _ in own]), "the rest": _spread([b for _, b in own])},
+        "parts_ms": told | {"the rest": _spread(rest)},
         "outside_ms": 1e3 * outside,
         "outcomes": dict(found[GATEWAY].outcomes),
         "audit": audited(setting.store("parts"), found[GATEWAY].decisions),
@@ -120,15 +127,10 @@ def audited(store: Path, decisions: Sequence[str]) -> Told:
     return {"told": len(decisions), "missing": len(missing), "rows": checked.n, "holds": checked.broken_at is None}
 
 
-PARTS = ("gate", "read request", "monitor", "audit", "upstream", "read reply", "decide", "whole")
-"""What ``served.install`` times; "monitor" and "audit" lie within "decide", all within "whole"."""
-
-
-def _own(row: Mapping[str, float]) -> tuple[float, float]:
-    """What is left of the decisions, and of the whole, less their timed parts."""
-    decide = row.get("decide", 0.0)
-    inner = sum(row.get(name, 0.0) for name in ("gate", "read request", "upstream", "read reply"))
-    return decide - row.get("monitor", 0.0) - row.get("audit", 0.0), row["whole"] - decide - inner
+TURNS = ("gate", "read request", "check request", "upstream", "read reply", "check reply")
+"""What ``served.install`` times: one after the other, and with "the rest" they are the "whole"."""
+PARTS = (*TURNS, "whole", "monitor", "audit")
+"""The same, and what lies within the checks: the log writes about the request while the upstream works."""
 
 
 @contextmanager
@@ -136,6 +138,7 @@ def _arms(setting: Setting, name: str) -> Iterator[dict[str, Target]]:
     with ExitStack() as stack:
         arms = {DIRECT: setting.direct, PEER: stack.enter_context(setting.peer())}
         arms[GATEWAY], _ = stack.enter_context(setting.served(name, "--constant"))
+        arms[IN_MEMORY], _ = stack.enter_context(setting.served(f"{name} {IN_MEMORY}", "--constant"))
         if LITELLM_COMMAND.is_file():
             arms[LITELLM] = stack.enter_context(setting.litellm())
         yield arms

@@ -138,19 +138,20 @@ class Timers:
 
 def install(timers: Timers) -> None:
     """Put timers around the gateway's parts."""
-    from offmap.gateway import engine, security, service, upstream
+    from offmap.gateway import engine, security
     from offmap.gateway.monitors import Running
     from offmap.gateway.store import AuditLog
-    from offmap.gateway.wire import chat
+    from offmap.gateway.wire import chat, chat_checks
 
     gc.callbacks.append(timers.collected)
     timers.part(security.Gate, "_checked", "gate")
     timers.function(chat, "read_request", "read request")
     timers.function(chat, "read_replies", "read reply")
-    timers.part(service.Service, "_decide", "decide")
+    timers.part(chat, "_permitted", "check request")
+    timers.part(chat_checks.Checks, "review", "check reply")
     timers.part(engine.Engine, "_ask", "monitor")
     timers.part(engine.Engine, "_written", "audit")
-    timers.part(upstream.Upstream, "answer", "upstream")
+    timers.part(chat, "_upstream", "upstream")
     timers.sized(Running, "_read", timers.batches)
     timers.sized(AuditLog, "_write", timers.commits)
 

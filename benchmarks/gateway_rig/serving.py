@@ -12,12 +12,15 @@ def exact_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-def serve_app(app: Any, port: int) -> None:
-    """Serve on loopback until SIGTERM."""
+def serve_app(app: Any, port: int, *, exact: bool = False) -> None:
+    """Serve on loopback until SIGTERM. ``exact``: with timers as ``exact_loop`` has them, else as fast as it goes."""
     import uvicorn
 
     config = uvicorn.Config(
         app, port=port, access_log=False, server_header=False, proxy_headers=False, log_level="warning", lifespan="auto"
     )
+    server = uvicorn.Server(config)
+    if not exact:
+        return server.run()
     with asyncio.Runner(loop_factory=exact_loop) as runner:
-        runner.run(uvicorn.Server(config).serve())
+        return runner.run(server.serve())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from gateway_rig.traffic import Exchange, exchanges, write_exchanges
 from offmap.atomic import write_whole
 from offmap.gateway.keys import as_toml, new_key
 
-DIRECT, PEER, GATEWAY, LITELLM = "direct", "plain proxy", "gateway", "LiteLLM proxy"
+DIRECT, PEER, LITELLM = "direct", "plain proxy", "LiteLLM proxy"
+GATEWAY, IN_MEMORY = "gateway", "gateway, store in memory"
 LITELLM_COMMAND = BENCHMARKS.parent / ".venv" / "litellm" / "bin" / "litellm"
 
 
@@ -33,6 +35,7 @@ class Plan:
         rows: different exchanges.
         seed: of rows and arrivals.
         max_wait_ms: of the gateway's batches.
+        memory: a directory whose files are in memory, for the store of one arm.
     """
 
     work: Path
@@ -44,18 +47,19 @@ class Plan:
     rows: int = 300
     seed: int = 0
     max_wait_ms: float = 0.0
+    memory: Path = Path("/dev/shm")  # noqa: S108
 
 
 class Setting:
     """A run's exchanges, keys and upstream; servers come and go before it."""
 
-    def __init__(self, plan: Plan, upstream: int) -> None:
+    def __init__(self, plan: Plan, upstream: int, memory: Path) -> None:
         self.plan, self.exchanges = plan, exchanges(plan.rows, plan.seed)
         self.upstream = upstream
         key, record = new_key("rig", "caller")
         write_whole(plan.work / "keys.toml", as_toml(record).encode())
         self._headers = (("authorization", f"Bearer {key}"),)
-        self._made = 0
+        self._in_memory = memory
 
     @property
     def direct(self) -> Target:
@@ -88,7 +92,7 @@ expiry_s = {expiry_s:g}
 
     def store(self, name: str) -> Path:
         """The data base of the gateway of that name."""
-        return self.plan.work / f"{name}.sqlite"
+        return (self._in_memory if name.endswith(IN_MEMORY) else self.plan.work) / f"{name}.sqlite"
 
     @contextmanager
     def served(self, name: str, *options: object, expiry_s: float = 3600.0) -> Iterator[tuple[Target, int]]:
@@ -133,10 +137,11 @@ def setting(plan: Plan) -> Iterator[Setting]:
     """A setting with its upstream up."""
     port, rows = free_port(), plan.work / "exchanges.json"
     plan.work.mkdir(parents=True, exist_ok=True)
-    made = Setting(plan, port)
-    write_exchanges(rows, made.exchanges)
-    with running(module("upstream", port, rows, plan.think, plan.pace), port, plan.work / "upstream.log"):
-        yield made
+    with tempfile.TemporaryDirectory(dir=plan.memory) as memory:
+        made = Setting(plan, port, Path(memory))
+        write_exchanges(rows, made.exchanges)
+        with running(module("upstream", port, rows, plan.think, plan.pace), port, plan.work / "upstream.log"):
+            yield made
 
 
 def bodies(rows: Sequence[Exchange], *, stream: bool = False) -> list[bytes]:

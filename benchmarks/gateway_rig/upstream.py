@@ -61,4 +61,4 @@ async def _body(receive: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    serve_app(Upstream(Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])), int(sys.argv[1]))
+    serve_app(Upstream(Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])), int(sys.argv[1]), exact=True)

@@ -237,7 +237,8 @@ def test_goals_are_missed_by_what_misses_them():
         added = {"p50": {"value": 4.0}, "p99": {"value": p99}}
         audit = {"holds": True, "missing": missing}
         arm = {"added_ms": added, "outcomes": {"answered": 10, **outcomes}}
-        return {"overhead": {"arms": {"gateway": arm}, "audit": audit}}
+        fast = {"added_ms": {"p50": {"value": 4.0}, "p99": {"value": 4.0}}}
+        return {"overhead": {"arms": {"gateway": arm, "gateway, store in memory": fast}, "audit": audit}}
 
     assert all(show.goals(found(15.0, 0)).values())
     for missed in (found(15.1, 0), found(1.0, 1), found(1.0, 0, failed=1)):
@@ -256,7 +257,7 @@ def test_a_short_run(tmp_path, capsys):
     assert told["audit"]["missing"] == 0
     assert told["audit"]["rows"] >= 2 * n
     means = {name: spread["mean"] for name, spread in told["parts_ms"].items()}
-    inner = ("gate", "read request", "upstream", "read reply", "decide", "the rest")
+    inner = ("gate", "read request", "check request", "upstream", "read reply", "check reply", "the rest")
     assert sum(means[name] for name in inner) == pytest.approx(means["whole"])
     assert min(means.values()) > 0
     assert code == 0
