@@ -11,7 +11,7 @@ from offmap.bench.drawing import Row, Rows, Spec, chart_of, heading, side_by_sid
 Told = Mapping[str, Any]
 GOALS_MS = {"p50": 5.0, "p99": 15.0}
 """The most that the gateway may add to a request without a model."""
-_COLOURS = ("var(--monitor-0)", "var(--monitor-1)", "var(--monitor-2)", "var(--monitor-3)")
+_COLOURS = ("var(--monitor-0)", "var(--monitor-1)", "var(--monitor-2)", "var(--ink)")
 
 
 def table(found: Told) -> str:

@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from offmap.errors import InputError
 from offmap.gateway.decision import Decision
 from offmap.gateway.store.capture import Capture, Kept, kept, restored
-from offmap.gateway.store.opening import Store, StoreError
+from offmap.gateway.store.opening import Store, StoreError, execute
 from offmap.gateway.store.tables import AUDIT, HEAD
 
 GENESIS = "0" * 64
@@ -149,11 +149,11 @@ class _Written:
         self._statement = statement
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def on(self, connection: sa.Connection, *values: Mapping[str, Any]) -> sa.CursorResult[Any]:
-        """Execute it; ``values``: of all its parameters, once for each row."""
+    def on(self, connection: sa.Connection, *values: Mapping[str, Any]) -> list[Any]:
+        """Execute it; what it found. ``values``: of all its parameters, for each time."""
         text, names = self._compiled.get(connection.dialect.name) or self._compile(connection.dialect)
-        rows: list[Any] = [tuple(row[name] for name in names) for row in values] if names else list(values)
-        return connection.exec_driver_sql(text, rows or None)
+        rows = [tuple(row[name] for name in names) for row in values] if names else values
+        return execute(connection, text, rows or ((),))
 
     def _compile(self, dialect: sa.Dialect) -> tuple[str, tuple[str, ...]]:
         """The text, and the order of its parameters where the driver knows them by their places."""
@@ -181,7 +181,7 @@ def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = N
 
     ``now``: seconds since the epoch; None: this moment.
     """
-    end, at = head(connection, hold=True), milliseconds(time.time() if now is None else now)
+    end, at = _end(_HOLD.on(connection)), milliseconds(time.time() if now is None else now)
     places, values = [], []
     for row in rows:
         entry = _entry(end, at, row)
@@ -214,10 +214,7 @@ def head(connection: sa.Connection, *, hold: bool = False) -> Checkpoint:
     Raises:
         NoHeadError: there is none.
     """
-    found = (_HOLD.on(connection) if hold else connection.execute(_HEAD)).one_or_none()
-    if found is None:
-        raise NoHeadError("the head of the audit chain is gone")
-    return Checkpoint(found.seq, found.hash)
+    return _end(connection.execute(_HEAD.with_for_update() if hold else _HEAD).all())
 
 
 def checkpoint(store: Store) -> Checkpoint:
@@ -271,6 +268,12 @@ def about(store: Store, decision_id: str) -> list[Entry]:
     wanted = sa.select(*(AUDIT.c[name] for name in Entry.__struct_fields__)).where(AUDIT.c.decision_id == decision_id)
     with store.read() as connection:
         return [Entry(*row) for row in connection.execute(wanted.order_by(AUDIT.c.seq))]
+
+
+def _end(found: Sequence[Sequence[Any]]) -> Checkpoint:
+    if not found:
+        raise NoHeadError("the head of the audit chain is gone")
+    return Checkpoint(*found[0])
 
 
 def _entry(end: Checkpoint, at: int, row: Row) -> Entry:
