@@ -24,6 +24,8 @@ from offmap.gateway.sse import Events
 _GENERIC = {401: "the upstream refused the gateway's key", 403: "the upstream refused the gateway's key"}
 _PASSED_HEADERS = ("retry-after",)
 _MOST_ERROR_TEXT = 500
+_AT_ONCE = 1 << 19
+"""Bytes of a request's body."""
 
 
 class UpstreamError(Exception):
@@ -147,7 +149,8 @@ class Upstream:
     @asynccontextmanager
     async def _open(self, method: str, path: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = self._headers if body is None else {**self._headers, "content-type": "application/json"}
-        data = None if body is None else io.BytesIO(body)  # in pieces: a long body does not stop the event loop
+        # A long body in pieces, so that it does not stop the event loop.
+        data = io.BytesIO(body) if body and len(body) > _AT_ONCE else body
         with _failures():
             response = await self._session().request(
                 method, self._base + path, data=data, headers=headers, allow_redirects=False
