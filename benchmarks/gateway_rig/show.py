@@ -40,8 +40,10 @@ def goals(found: Told) -> dict[str, bool]:
             audit = found[name]["audit"]
             kept = audit["holds"] and not audit["missing"]
             told[f"{name}: no decision that was told is lost, and the chain holds"] = kept
-            outcomes = found[name].get("arms", {GATEWAY: found[name]})[GATEWAY]["outcomes"]
-            told[f"{name}: every request was answered as the upstream answers"] = set(outcomes) == {"answered"}
+            arms = found[name].get("arms", {GATEWAY: found[name]})
+            counted = [arms[arm]["outcomes"] for arm in (GATEWAY, IN_MEMORY) if arm in arms]
+            answered = all(set(each) == {"answered"} for each in counted)
+            told[f"{name}: every request was answered as the upstream answers"] = answered
     if "soak" in found:
         for name, series in found["soak"]["series"].items():
             told[f"soak: {name.replace('_', ' ')} flat in the second half"] = series["flat"]

@@ -248,6 +248,13 @@ def test_names_are_of_one_line_and_seen(name):
     assert "found the name" in found(msgspec.structs.replace(policy, monitors=monitors))
 
 
+def test_what_decides_nothing_does_not_make_another_policy():
+    policy, replace = gateway(), msgspec.structs.replace
+    for audit in (Audit(before="upstream"), Audit(keep_days=3)):
+        assert policy_id(replace(policy, audit=audit)) == policy_id(policy)
+    assert policy_id(replace(policy, audit=Audit(timeout_ms=10))) != policy_id(policy)
+
+
 def test_what_does_nothing_is_told():
     policy = msgspec.structs.replace(gateway(), audit=Audit(keep_days=3))
     told = list(warnings(policy))

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from offmap.gateway.upstream import Bounds, Upstream, UpstreamError, open_upstre
 
 KEY = "sk-very-secret"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-RESET, HANG = object(), object()
+RESET, HANG, PAUSE = object(), object(), object()
 
 
 def plain(body, status=b"200 OK", *headers):
@@ -36,6 +37,9 @@ async def server(*script):
                 if step is RESET:
                     writer.transport.abort()
                     return
+                if step is PAUSE:
+                    await asyncio.sleep(0.05)
+                    continue
                 if step is HANG:
                     await reader.read()
                     gone.set()
@@ -238,3 +242,47 @@ def test_addresses_that_cannot_be_used(url):
     with pytest.raises(InputError, match="base_url") as caught:
         open_upstream(Table(url))
     assert "b@" not in str(caught.value)
+
+
+def paused(*steps):
+    """A script whose steps leave in packets of their own."""
+    return [each for step in steps for each in (step, PAUSE)]
+
+
+@pytest.mark.parametrize("junk", [b"Internal Server Error\r\n", b"zz\r\n{}\r\n"])
+def test_an_answer_that_turns_into_something_else_ends(junk):
+    """Later than what came before, since it then finds the client at another place."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    script = paused(head, b"d\r\ndata: {}\n\n  \r\n", junk)
+    started = time.monotonic()
+    found, error = streamed(*script, timeout=0.5)
+    assert error is not None
+    assert error.status in (502, 504)
+    assert len(found) <= 1
+    assert failed(*script, timeout=0.5).status in (502, 504)
+    assert time.monotonic() - started < 5
+
+
+def test_a_server_that_never_reads_is_too_slow():
+    async def main():
+        async def deaf(reader, writer):
+            with contextlib.closing(writer):
+                await left.wait()
+
+        left = asyncio.Event()
+        listening = await asyncio.start_server(deaf, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+        async with client(url, 0.3) as upstream:
+            with pytest.raises(UpstreamError) as caught:
+                async with asyncio.timeout(5), upstream.events("/chat/completions", bytes(32 << 20)):
+                    raise AssertionError
+        left.set()
+        listening.close()
+        return caught.value.status
+
+    assert asyncio.run(main()) == 504
+
+
+def test_a_header_that_cannot_be_passed_on_is_left_out():
+    assert failed(plain(b"{}", b"503 No", b"retry-after: 7")).headers == {"retry-after": "7"}
+    assert failed(plain(b"{}", b"503 No", b"retry-after: \xff")).headers == {}

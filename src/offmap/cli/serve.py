@@ -48,7 +48,7 @@ def serve(
         Only read the configuration, the keys and the environment, and tell what they mean.
     """
     require_store()
-    require_packages("gateway", ("litestar", "opentelemetry", "prometheus_client", "uvicorn"))
+    require_packages("gateway", ("aiohttp", "litestar", "opentelemetry", "prometheus_client", "uvicorn"))
     from offmap.gateway.explain import explain
 
     gateway, keys = _gateway(config, host, port)

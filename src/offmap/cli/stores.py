@@ -96,10 +96,10 @@ def make_place(url: str) -> None:
 
 
 def _read(url: str) -> tuple[URL, Path | None]:
-    from offmap.gateway.store.opening import _file, _parsed
+    from offmap.gateway.store.opening import parsed_url, sqlite_file
 
-    parsed = _parsed(url)
-    return parsed, _file(parsed) if parsed.drivername == "sqlite" else None
+    parsed = parsed_url(url)
+    return parsed, sqlite_file(parsed) if parsed.drivername == "sqlite" else None
 
 
 def _require_whole(store: Store) -> None:

@@ -84,8 +84,7 @@ class Batcher(Generic[T, R]):
             while await self._fill():
                 first = list(self._waiting)[: self._max_batch]
                 batch = {answer: self._waiting.pop(answer)[0] for answer in first}
-                if batch:
-                    await self._answer(batch)
+                await self._answer(batch)
         finally:
             for answer in (*batch, *self._waiting):
                 _fail(answer, Overloaded())

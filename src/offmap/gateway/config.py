@@ -57,11 +57,13 @@ class Upstream(_Table, frozen=True):
         base_url: of an OpenAI-compatible endpoint, up to and with "/v1".
         api_key_env: the environment variable that holds its key; "" for none.
         timeout_s: how long it may be silent.
+        connections: to it at once, at most; who finds none free waits.
     """
 
     base_url: str
     api_key_env: str = ""
     timeout_s: Annotated[float, Meta(gt=0)] = 60
+    connections: Count = 100
 
 
 class StreamTable(_Table, frozen=True):

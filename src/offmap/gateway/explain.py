@@ -157,6 +157,11 @@ def _records(gateway: Gateway) -> Iterator[str]:
         "full": "the content is kept in full",
     }
     yield f"Every decision is recorded before it is answered; {kept[gateway.audit.capture]}."
+    if gateway.upstream:
+        if gateway.audit.before == "upstream":
+            yield "The model is never asked before the request's record is there."
+        else:
+            yield "The model is asked while the request's record is written; if that fails, its answer is thrown away."
     if gateway.audit.keep_days:
         yield f"What is kept of content, and reviewers' notes, are purged after {gateway.audit.keep_days:g} days."
     elif gateway.audit.capture != "none":

@@ -162,10 +162,11 @@ def promoted(percent: float, key: str) -> bool:
 
 def policy_id(gateway: Gateway) -> str:
     """Name and hash of the policy: of all that can change a decision, and not of where the service listens."""
-    # Who may ask how often decides nothing, and neither does what people look at beside escalations, or what is purged.
+    # Who may ask how often decides nothing, and neither does what people look at beside escalations, what is purged,
+    # or what a record is waited for with.
     limits = msgspec.structs.replace(gateway.limits, requests_per_minute=0)
     review = msgspec.structs.replace(gateway.review, sample=0.0, seed=0, lease_s=300)
-    audit = msgspec.structs.replace(gateway.audit, keep_days=0)
+    audit = msgspec.structs.replace(gateway.audit, keep_days=0, before="answer")
     parts = (gateway.monitors, gateway.stages, limits, audit, review, gateway.stream)
     digest = hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
     return f"{gateway.name}@{digest[:16]}"

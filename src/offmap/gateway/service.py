@@ -141,9 +141,12 @@ class Service:
         """Take nothing new, answer what is under way, close; whether all was answered within ``timeout`` seconds."""
         self.draining = True
         self._ended.set()
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout
         answered = await self.engine.drain(timeout)
         if self._ahead:
-            await asyncio.wait(self._ahead, timeout=timeout)
+            _, late = await asyncio.wait(self._ahead, timeout=max(0.0, ends - loop.time()))
+            answered = answered and not late
         if self._following is not None:
             await asyncio.wait({self._following}, timeout=timeout)
         for close in self.closers:
@@ -206,13 +209,17 @@ class Service:
         self.require_stages(ask.stage)
         made: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
 
+        def tell(decision: Decision) -> None:
+            if not made.done():  # whoever asked may have left
+                made.set_result(decision)
+
         def ended(recording: asyncio.Task[Decision]) -> None:
             self._ahead.discard(recording)
+            error = None if recording.cancelled() else recording.exception()
             if not made.done():
-                error = None if recording.cancelled() else recording.exception()
                 made.set_exception(error or RuntimeError("no decision was made"))
 
-        recording = asyncio.create_task(self._begun(ask, caller, made.set_result))
+        recording = asyncio.create_task(self._begun(ask, caller, tell))
         self._ahead.add(recording)
         recording.add_done_callback(ended)
         return Ahead(await made, recording)
@@ -234,8 +241,13 @@ class Service:
         async with self._checking:
             now = time.monotonic()
             if self._readiness is None or now - self._readiness[0] > _FRESH:
-                self._readiness = (now, await self._check(now))
+                self._readiness = (now, await self._check())
             return self._readiness[1]
+
+    @property
+    def records(self) -> bool:
+        """Whether no decision failed to be recorded lately."""
+        return time.monotonic() - self._unrecorded_at >= _UNRECORDED
 
     def _adopt(self, found: Effective) -> None:
         if self.live.take(found):
@@ -245,13 +257,7 @@ class Service:
         with self._room_for(1):
             return await self._decide(ask, caller, made)
 
-    async def _decide(self, ask: Ask, caller: str, tell: Callable[[Decision], object] | None = None) -> Decision:
-        def made(decision: Decision) -> None:
-            if tell:
-                tell(decision)
-            loop.call_soon(self._saw, decision, ask.conversation)  # while it is being written
-
-        loop = asyncio.get_running_loop()
+    async def _decide(self, ask: Ask, caller: str, made: Callable[[Decision], object] | None = None) -> Decision:
         with self.telemetry.deciding(ask.stage) as told:
             decision = await self.engine.decide(
                 ask.stage,
@@ -262,13 +268,11 @@ class Service:
                 made=made,
             )
             told(decision)
+        self.drift.saw(decision, ask.conversation)
+        self._heard(decision.findings)
         if decision.rule.endswith(".audit"):
             self._unrecorded_at = time.monotonic()
         return decision
-
-    def _saw(self, decision: Decision, conversation: Conversation) -> None:
-        self.drift.saw(decision, conversation)
-        self._heard(decision.findings)
 
     def _heard(self, findings: Sequence[Finding]) -> None:
         """Count failures in a row. No room in a queue is neither a failure nor an answer."""
@@ -291,11 +295,11 @@ class Service:
         finally:
             self.pending -= count
 
-    async def _check(self, now: float) -> tuple[str, ...]:
+    async def _check(self) -> tuple[str, ...]:
         await self._probe()
         stuck = {*self._silent, *self.engine.stuck}
         found = [f"monitor {name} does not answer" for name in self.engine.monitors if name in stuck]
-        if now - self._unrecorded_at < _UNRECORDED or not await self._writable():
+        if not self.records or not await self._writable():
             found.append("the store cannot be written")
         return tuple(found)
 

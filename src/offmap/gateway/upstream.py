@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -21,9 +22,12 @@ from offmap.errors import InputError
 from offmap.gateway.config import Upstream as Table
 from offmap.gateway.sse import Events
 
+T = TypeVar("T")
 _GENERIC = {401: "the upstream refused the gateway's key", 403: "the upstream refused the gateway's key"}
 _PASSED_HEADERS = ("retry-after",)
 _MOST_ERROR_TEXT = 500
+_KEPT_SECONDS = 4.0
+"""Of a connection that nobody uses; servers close theirs after five or more."""
 _AT_ONCE = 1 << 19
 """Bytes of a request's body."""
 
@@ -70,7 +74,7 @@ def open_upstream(table: Table, bounds: Bounds | None = None) -> Upstream:
     key = os.environ.get(table.api_key_env, "").strip() if table.api_key_env else ""
     if table.api_key_env and not (key and key.isascii() and key.isprintable()):
         raise InputError(f"upstream.api_key_env: the environment has no usable key under {table.api_key_env!r}")
-    return Upstream(table.base_url, key, table.timeout_s, bounds=bounds)
+    return Upstream(table.base_url, key, table.timeout_s, bounds=bounds, connections=table.connections)
 
 
 def unreadable(why: str) -> UpstreamError:
@@ -86,14 +90,18 @@ class Upstream:
         key: sent as a bearer token; "" sends none.
         timeout: seconds, for a whole answer or between two pieces of a stream.
         bounds: sizes.
+        connections: at once, at most; who finds none free waits.
     """
 
-    def __init__(self, base_url: str, key: str, timeout: float, *, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, base_url: str, key: str, timeout: float, *, bounds: Bounds | None = None, connections: int = 100
+    ) -> None:
         self._base = base_url.rstrip("/")
         self._headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "offmap"}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
         self._key, self._timeout, self._bounds = key, timeout, bounds or Bounds()
+        self._connections = connections
         self._client: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
@@ -139,22 +147,25 @@ class Upstream:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise unreadable("it is compressed, which was not asked for")
         size = 0
+        while piece := await self._within(response.content.readany()):
+            size += len(piece)
+            if size > self._bounds.answer:
+                raise unreadable(f"more than {self._bounds.answer} bytes")
+            yield piece
+
+    async def _within(self, step: Awaitable[T]) -> T:
+        """What is awaited, if it comes in time. The client's own limits do not hold while a body is sent or broken."""
         with _failures():
-            async for piece in response.content.iter_any():
-                size += len(piece)
-                if size > self._bounds.answer:
-                    raise unreadable(f"more than {self._bounds.answer} bytes")
-                yield piece
+            async with asyncio.timeout(self._timeout):
+                return await step
 
     @asynccontextmanager
     async def _open(self, method: str, path: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = self._headers if body is None else {**self._headers, "content-type": "application/json"}
         # A long body in pieces, so that it does not stop the event loop.
         data = io.BytesIO(body) if body and len(body) > _AT_ONCE else body
-        with _failures():
-            response = await self._session().request(
-                method, self._base + path, data=data, headers=headers, allow_redirects=False
-            )
+        asking = self._session().request(method, self._base + path, data=data, headers=headers, allow_redirects=False)
+        response = await self._within(asking)
         async with response:
             if response.status >= 300:
                 raise await self._refused(response)
@@ -163,11 +174,11 @@ class Upstream:
     def _session(self) -> aiohttp.ClientSession:
         """The client, which belongs to the event loop that asks first."""
         if self._client is None:
-            waits = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout)
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                # Closed before the server does, so that no request meets the end of its connection.
+                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEPT_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=waits,
+                timeout=aiohttp.ClientTimeout(),
                 auto_decompress=False,
                 trust_env=False,
             )
@@ -192,7 +203,8 @@ class Upstream:
         passed = status if status < 500 or status in (503, 504) else 502  # no 5xx that the description does not declare
         error = UpstreamError(passed, self._without_key(told.get("type")) or "upstream_error", message)
         error.code, error.outage = self._without_key(told.get("code")), status >= 500
-        error.headers = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
+        told_headers = ((name, response.headers.get(name, "")) for name in _PASSED_HEADERS)
+        error.headers = {name: value for name, value in told_headers if value and value.isascii()}
         return error
 
     def _without_key(self, value: object) -> str:
@@ -205,11 +217,11 @@ def _failures() -> Iterator[None]:
     """What the client library raises, as ``UpstreamError``."""
     try:
         yield
-    except aiohttp.ServerTimeoutError:
+    except TimeoutError:
         raise _too_slow() from None
     except aiohttp.ClientConnectorError:
         raise UpstreamError(502, "upstream_error", "the upstream cannot be reached") from None
-    except (aiohttp.ClientError, ConnectionError):
+    except (aiohttp.ClientError, OSError, RuntimeError):  # the last where it is told to use what is closed
         raise UpstreamError(502, "upstream_error", "the upstream broke off its answer") from None
 
 

@@ -74,6 +74,40 @@ def test_a_crashed_server_loses_nothing_that_was_acknowledged(postgres, make):
         assert verify(store).n == 21
 
 
+def test_the_log_keeps_one_connection_and_takes_another_where_that_leads_nowhere(postgres, make):
+    with contextlib.closing(open_store(postgres.new())) as store, AuditLog(store) as log:
+        taken = []
+        sa.event.listen(store.engine, "checkout", lambda *_: taken.append(1))
+        for number in range(5):
+            log.submit(make(number)).result()
+        assert len(taken) == 1
+        with store.read() as connection:
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            connection.exec_driver_sql(f"{others} AND datname = current_database()")
+        log.submit(make(5)).result()
+        assert len(taken) == 3  # with the reader's
+        assert written(store) == [make(number).id for number in range(6)]
+        assert verify(store).n == 6
+
+
+def test_another_file_in_the_place_of_the_first_is_written_to_next(tmp_path, make):
+    path, other = tmp_path / "gateway.sqlite", tmp_path / "other.sqlite"
+    open_store(f"sqlite:///{other}").close()
+    with contextlib.closing(open_store(f"sqlite:///{path}")) as store, AuditLog(store) as log:
+        taken = []
+        sa.event.listen(store.engine, "checkout", lambda *_: taken.append(1))
+        for number in range(5):
+            log.submit(make(number)).result()
+        assert len(taken) == 1
+        for file in tmp_path.glob("gateway.sqlite*"):
+            file.unlink()
+        with pytest.raises(StoreError, match="gone"):
+            log.submit(make(5)).result()
+        other.rename(path)
+        log.submit(make(6)).result()
+        assert written(store) == [make(6).id]
+
+
 def test_many_at_once_share_transactions_and_each_gets_its_place(store, make):
     commits = []
     sa.event.listen(store.engine, "commit", lambda _: commits.append(1))

@@ -13,14 +13,14 @@ from alembic.script import ScriptDirectory
 
 from offmap.errors import InputError
 from offmap.gateway.store import AuditLog, StoreError, open_store, schema, verify
-from offmap.gateway.store.opening import _parsed
+from offmap.gateway.store.opening import parsed_url
 from offmap.gateway.store.tables import METADATA
 
 REVISIONS = [step.revision for step in reversed(list(ScriptDirectory(schema._STEPS).walk_revisions()))]
 
 
 def bare(url):
-    return sa.create_engine(_parsed(url))
+    return sa.create_engine(parsed_url(url))
 
 
 def written(index):

@@ -89,6 +89,7 @@ def test_other_ways_of_writing_it_are_read_too(tmp_path, text):
         '[stages.response]\ncascade = ["pocket"]  # at 0.005\ntier = "strict" # kept\n',
         '[stages.response]\ncascade = [\n  # at 0.005\n  "pocket", # at 0.005\n]  # at 0.005\n',
         'stages.response.cascade = ["pocket"] #at 0.005\n',
+        '[stages.response]\ncascade = ["pocket"]  # tuned by hand for 0.005\n',
         '[stages]\nresponse = { cascade = ["pocket"] } # at 0.005\n',
         'stages = { response = { cascade = ["pocket"] } }  # at 0.005\n[limits] # kept\n',
         '[stages.response]\ncascade = ["pocket"]\n',
@@ -97,7 +98,8 @@ def test_other_ways_of_writing_it_are_read_too(tmp_path, text):
 def test_no_comment_of_the_old_bands_stands_beside_the_new_ones(tmp_path, text):
     config, path = tmp_path / "gateway.toml", tmp_path / "tuned.toml"
     config.write_text(text)
-    said = "tuned; said before of other bands: at 0.005" if "0.005" in text else "tuned"
+    old = "tuned by hand for 0.005" if "by hand" in text else "at 0.005"
+    said = f"tuned; said before of other bands: {old}" if "0.005" in text else "tuned"
     for _ in range(2):  # tuning what was tuned says it once
         write_tuned(path, config, proposal("pocket"))
         assert re.search(rf"^\][\]}} ]* # {said}$", path.read_text(), re.MULTILINE)

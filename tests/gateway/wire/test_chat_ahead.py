@@ -6,7 +6,6 @@ import time
 import msgspec
 import pytest
 from tests.gateway.wire.chatting import (
-    HELLO,
     LONG,
     ask,
     call,
@@ -19,9 +18,13 @@ from tests.gateway.wire.chatting import (
     text_pieces,
 )
 
+from offmap.conversation import Conversation, Message
 from offmap.gateway.config import DEFAULT_REFUSAL, Audit
 from offmap.gateway.decision import STAGES
+from offmap.gateway.keys import Keys
+from offmap.gateway.service import Ask, Service
 from offmap.gateway.store import StoreError
+from offmap.gateway.upstream import Upstream
 
 TOLD = "x-offmap-decision"
 NAMED = {"x-offmap-conversation": "c-1"}
@@ -126,7 +129,8 @@ def test_nothing_leaves_without_all_records(writing, behind, stage, stream):
     # Parts of a stream that left before were looked at, and these decisions are on record.
     assert LONG.startswith(text)
     assert text == "" or (stream and stage in ("tool_call", "conversation"))
-    assert stage not in [rule.partition(".")[0] for _, rule in recorded(client)]
+    asked = [rule for _, rule in recorded(client)]
+    assert "conversation.pass" not in asked  # what never leaves is not remembered
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -155,24 +159,100 @@ def test_an_outage_is_not_told_of_a_request_whose_decision_is_lost(writing, behi
     assert recorded(kept)[-2:] == [("allow", "input.pass"), ("error", "response.upstream")]
 
 
-def test_who_leaves_does_not_keep_a_decision_from_being_written(writing, behind):
+def test_of_several_replies_only_that_whose_record_is_lost_is_stopped(writing, behind):
+    lost = []
+
+    async def before(decision):
+        if decision.stage == "response" and not lost:
+            lost.append(decision.id)
+            raise StoreError("no space")
+
+    client = writing(before)
+    behind.says(choice("one", index=0), choice("two", index=1))
+    found = ask(client, n=2)
+    texts = [each["message"]["content"] or each["message"]["refusal"] for each in found.json()["choices"]]
+    assert sorted(texts) == sorted([DEFAULT_REFUSAL, {"two": "two", "one": "one"}[(set(texts) & {"one", "two"}).pop()]])
+    assert lost[0] not in found.headers[TOLD]
+
+
+def test_what_goes_wrong_elsewhere_is_told_after_the_record_too(writing, behind, monkeypatch):
+    async def broken(*_):
+        raise KeyError("zebra")
+
+    monkeypatch.setattr(Upstream, "answer", broken)
+    assert DEFAULT_REFUSAL in ask(writing(losing("input"))).text
     client = writing(losing())
-    service = client.service
-    ended = []
+    assert ask(client).status_code == 500
+    assert recorded(client)[-1] == ("allow", "input.pass")
+
+
+def test_after_a_lost_record_nothing_is_asked_before_the_next_is_there(writing, behind):
+    client = writing(losing("input"))
+    behind.says(choice("hi"))
+    for _ in range(3):
+        assert ask(client).json()["choices"][0]["message"]["refusal"] == DEFAULT_REFUSAL
+    assert len(behind.got) == 1
+
+
+def test_a_record_that_takes_too_long_is_lost(writing, behind):
+    async def before(decision):
+        await asyncio.sleep(0.5 if decision.stage == "response" else 0)
+
+    client = writing(before, Audit(timeout_ms=100))
+    behind.says(choice("hi"))
+    found = ask(client)
+    assert found.json()["choices"][0]["message"]["refusal"] == DEFAULT_REFUSAL
+    assert recorded(client) == [("allow", "input.pass")]
+
+
+def test_who_leaves_while_it_is_looked_at_does_not_keep_a_decision_from_being_written(writing, monitor, caplog):
+    client = writing(losing())
 
     async def leave():
-        from offmap.conversation import Conversation, Message
-        from offmap.gateway.service import Ask
+        monitor.released = asyncio.Event()
+        row = Conversation("c", (Message("user", "a bomb"),))
+        waiting = asyncio.create_task(client.service.ahead(Ask("input", row)))
+        while client.service.pending == 0:
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        monitor.released.set()
+        while client.service.pending:
+            await asyncio.sleep(0.001)
 
-        row = Conversation("c", (Message("user", HELLO[0]["content"]),))
-        ahead = await service.ahead(Ask("input", row))
+    client.blocking_portal.call(leave)
+    assert recorded(client) == [("block", "input.unsafe")]
+    assert "never retrieved" not in caplog.text
+
+
+def test_who_leaves_while_it_is_written_does_not_either(writing):
+    client = writing(losing())
+
+    async def leave():
+        ahead = await client.service.ahead(Ask("input", Conversation("c", (Message("user", "hello"),))))
         waiting = asyncio.create_task(ahead.kept())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        ended.append((await ahead.kept()).on_record)
+        return (await ahead.kept()).on_record
 
-    client.blocking_portal.call(leave)
+    assert client.blocking_portal.call(leave)
     assert recorded(client) == [("allow", "input.pass")]
-    assert ended[0]
+
+
+def test_going_down_waits_for_what_is_being_written_and_says_if_it_was_not(configured, monitor):
+    async def main(seconds):
+        service = Service(configured(), monitors={"fake": monitor}, keys=Keys())
+        await service.start()
+
+        async def before(_):
+            await asyncio.sleep(seconds)
+
+        service.engine.sink = Sink(service.engine.sink, before)
+        ahead = await service.ahead(Ask("input", Conversation("c", (Message("user", "hello"),))))
+        return await service.drain(0.3), ahead
+
+    assert asyncio.run(main(0.05))[0]
+    assert not asyncio.run(main(1.0))[0]

@@ -171,7 +171,8 @@ def row_hash(entry: Entry) -> str:
 
 
 _HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
-_HOLD = _Written(_HEAD.with_for_update())
+_HELD = _HEAD.with_for_update()
+_HOLD = _Written(_HELD)
 _ADD = _Written(sa.insert(AUDIT))
 _MOVE = _Written(sa.update(HEAD).values(seq=sa.bindparam("to_seq"), hash=sa.bindparam("to_hash")))
 
@@ -187,7 +188,8 @@ def append(connection: sa.Connection, rows: Sequence[Row], now: float | None = N
         entry = _entry(end, at, row)
         values.append(msgspec.structs.asdict(entry))
         places.append(end := Checkpoint(entry.seq, entry.hash))
-    _ADD.on(connection, *values)
+    if rows:
+        _ADD.on(connection, *values)
     _MOVE.on(connection, {"to_seq": end.seq, "to_hash": end.hash})
     return places
 
@@ -214,7 +216,7 @@ def head(connection: sa.Connection, *, hold: bool = False) -> Checkpoint:
     Raises:
         NoHeadError: there is none.
     """
-    return _end(connection.execute(_HEAD.with_for_update() if hold else _HEAD).all())
+    return _end(connection.execute(_HELD if hold else _HEAD).all())
 
 
 def checkpoint(store: Store) -> Checkpoint:

@@ -111,6 +111,12 @@ class AuditLog:
         self.close()
 
     def _run(self) -> None:
+        try:
+            self._take_turns()
+        finally:
+            self._writer.close()
+
+    def _take_turns(self) -> None:
         ended = False
         while not ended:
             taken = [self._waiting.get()]
@@ -122,7 +128,6 @@ class AuditLog:
             ended = None in taken
             prepared = [self._prepare(each) for each in taken if each and each.done.set_running_or_notify_cancel()]
             self._keep([each for each in prepared if each])
-        self._writer.close()
 
     def _prepare(self, waiting: _Waiting) -> _Prepared | None:
         """What is to be written, made before the transaction begins; what cannot be made fails alone."""

@@ -126,7 +126,7 @@ def open_store(url: str, *, make: bool = True) -> Store:
             where none is to be made.
         StoreError: it cannot be reached, read or upgraded.
     """
-    parsed = _parsed(url)
+    parsed = parsed_url(url)
     if not make:
         _require_there(parsed)
     options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": parsed.get_backend_name() == "postgresql"}
@@ -173,12 +173,19 @@ def execute(connection: sa.Connection, text: str, rows: Sequence[Any] = ((),)) -
             driver.execute(text, row)
         return list(driver.fetchall()) if driver.description else []
     except errors as error:
+        if connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, driver):
+            connection.invalidate(error)
         raise DBAPIError.instance(None, None, error, errors, hide_parameters=True) from None
     finally:
         driver.close()
 
 
-def _parsed(url: str) -> sa.URL:
+def parsed_url(url: str) -> sa.URL:
+    """The URL of a store.
+
+    Raises:
+        InputError: it is none.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -188,7 +195,7 @@ def _parsed(url: str) -> sa.URL:
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
         raise InputError(f"store {parsed}: found {parsed.drivername!r}, wanted sqlite or postgresql")
     if parsed.drivername == "sqlite" and (
-        parsed.query.get("mode") == "memory" or str(_file(parsed)) in (".", ":memory:")
+        parsed.query.get("mode") == "memory" or str(sqlite_file(parsed)) in (".", ":memory:")
     ):
         raise InputError("store sqlite://: found no file, and what is in memory only is lost; wanted sqlite:///path")
     return parsed
@@ -197,14 +204,14 @@ def _parsed(url: str) -> sa.URL:
 def _connect_args(url: sa.URL) -> dict[str, Any]:
     if url.drivername == "sqlite":
         if url.query.get("mode", "rwc") == "rwc":
-            _make_private(_file(url))
+            _make_private(sqlite_file(url))
         return {"timeout": WAIT_SECONDS, "isolation_level": None}
     wait = int(WAIT_SECONDS * 1000)
     limits = f"-c lock_timeout={wait} -c statement_timeout={4 * wait} -c synchronous_commit=on"
     return {"connect_timeout": int(WAIT_SECONDS), "tcp_user_timeout": 2 * wait, "options": limits}
 
 
-def _file(url: sa.URL) -> Path:
+def sqlite_file(url: sa.URL) -> Path:
     """The file of a SQLite URL, whatever options it has: a path, or with ``uri=true`` an address that SQLite reads."""
     name = url.database or ""
     is_address = sa.util.asbool(url.query.get("uri", False)) and name.startswith("file:")
@@ -215,7 +222,7 @@ def _require_there(url: sa.URL) -> None:
     """A file that SQLite would make, or make a data base of, is refused."""
     if url.drivername != "sqlite":
         return
-    path = _file(url)
+    path = sqlite_file(url)
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -235,7 +242,7 @@ def _make_private(path: Path) -> None:
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
-    path = _file(engine.url)
+    path = sqlite_file(engine.url)
 
     @sa.event.listens_for(engine, "do_connect")
     def do_connect(*_: object) -> None:

@@ -41,6 +41,7 @@ cascade = ["pocket"]
 """
 """``default_gateway`` as a file."""
 TUNED = "tuned"
+_BEFORE = f"{TUNED}; said before of other bands: "
 """The comment of new bands."""
 
 
@@ -103,9 +104,11 @@ def _set_bands(document: Any, wanted: Gateway, proposal: Proposal) -> None:
 
 def _comment(old: str) -> str:
     said = old.lstrip("# ").rstrip()
-    if not said or said.startswith(TUNED):
-        return said or TUNED
-    return f"{TUNED}; said before of other bands: {said}"
+    if not said or said == TUNED:
+        return TUNED
+    if said.startswith(_BEFORE):
+        return said
+    return _BEFORE + said
 
 
 def _move(document: Any, old: Path, new: Path) -> None:

@@ -1,7 +1,8 @@
 """OpenAI's chat completions: a request is looked at before it goes upstream, an answer before it leaves.
 
 - The input stage decides about all messages and tools. What is stopped is answered with status 200, a ``refusal`` and
-  the finish reason "content_filter", as OpenAI answers; the upstream never sees it.
+  the finish reason "content_filter", as OpenAI answers; the upstream never sees it. What is allowed goes upstream while
+  that is being recorded, unless ``audit.before`` says otherwise, and nothing is answered before it is.
 - The response stage decides about each choice, the tool-call stage about each call by itself, its arguments whole, and
   the conversation stage about all of it where the header ``x-offmap-conversation`` names the conversation.
 - The header ``x-offmap-decision`` names the decisions, as far as they are on record: of the choices in order, or of the
@@ -177,7 +178,8 @@ async def _permitted(asked: ChatRequest, checks: Checks) -> tuple[Ahead | None, 
         _StoppedError: it is not asked.
     """
     allowed, gateway = await checks.request(), checks.service.engine.gateway
-    if allowed is None or (allowed.made.action == "allow" and gateway.audit.before == "answer"):
+    ahead = gateway.audit.before == "answer" and checks.service.records
+    if allowed is None or (allowed.made.action == "allow" and ahead):
         return allowed, asked, checks
     decision = await allowed.kept()
     if decision.action == "allow":
@@ -197,7 +199,7 @@ async def _upstream(asking: Awaitable[T], exchange: Exchange, allowed: Ahead | N
     """
     try:
         answer = await exchange.wait(asking)
-    except (UpstreamError, EndedError):
+    except Exception:
         await _on_record(allowed)
         raise
     return answer, await _on_record(allowed)

@@ -90,6 +90,8 @@ class Checks:
         for call in cleared.message.tool_calls:
             if not cleared.refusal:
                 cleared = await self._call(cleared, call)
+        if self.conversation_id:
+            cleared = await self._kept(cleared)  # what never leaves is not remembered
         if self.conversation_id and not cleared.refusal:
             decision = await self._ask("conversation", cleared.message)
             cleared = _both(cleared, self._cleared("conversation", decision, cleared.message))
@@ -115,8 +117,9 @@ class Checks:
     async def _kept(self, cleared: Cleared) -> Cleared:
         """The same once every decision of this look is on record; one that could not be, and stops, stops the reply."""
         kept = [await each.kept() for each in self.ahead]
-        stop = next((each for each in kept if each.action in STOPS), None)
-        if stop is not None:
+        stops = [each for each in kept if each.action in STOPS]
+        if stops:
+            stop = next((each for each in stops if each.on_record), stops[0])
             return Cleared(cleared.message, stop.replacement or self.refusal(stop.stage), stop.on_record)
         unrecorded = cleared.decision in [each.id for each in kept if not each.on_record]
         return replace(cleared, decision="") if unrecorded else cleared
