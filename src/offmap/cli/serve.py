@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from offmap.gateway.config import Gateway
     from offmap.gateway.keys import Keys
     from offmap.gateway.service import Service
+
+_HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 - compared, not listened at
 
 
 def serve(
@@ -84,9 +87,22 @@ def _gateway(config: Path | None, host: str | None, port: int | None) -> tuple[G
         raise InputError(f"--port is {port}; wanted a number between 0 and 65535")
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     server = msgspec.structs.replace(gateway.server, **given)
+    _require_another(gateway, server.host, server.port)
     keys = load_keys(Path(server.keys) if server.keys else None)
     require_closed(server.host, keys)
     return msgspec.structs.replace(gateway, server=server), keys
+
+
+def _require_another(gateway: Gateway, host: str, port: int) -> None:
+    """Refuse an upstream that is the gateway itself, which would ask itself for ever."""
+    url = urlsplit(gateway.upstream.base_url if gateway.upstream else "")
+    here = {host, "localhost", "127.0.0.1", "::1"} if host in _HERE else {host}
+    try:
+        itself = url.hostname in here and url.port == port
+    except ValueError:
+        return  # no address at all, which is told elsewhere
+    if itself:
+        raise InputError(f"upstream.base_url: found the gateway's own address {host}:{port}, wanted that of a model")
 
 
 def _serve(gateway: Gateway) -> None:

@@ -157,15 +157,15 @@ def _records(gateway: Gateway) -> Iterator[str]:
         "full": "the content is kept in full",
     }
     yield f"Every decision is recorded before it is answered; {kept[gateway.audit.capture]}."
+    if gateway.audit.keep_days:
+        yield f"What is kept of content, and reviewers' notes, are purged after {gateway.audit.keep_days:g} days."
+    elif gateway.audit.capture != "none":
+        yield "It is kept for good, since there is no keep_days."
     if gateway.upstream:
         if gateway.audit.before == "upstream":
             yield "The model is never asked before the request's record is there."
         else:
             yield "The model is asked while the request's record is written; if that fails, its answer is thrown away."
-    if gateway.audit.keep_days:
-        yield f"What is kept of content, and reviewers' notes, are purged after {gateway.audit.keep_days:g} days."
-    elif gateway.audit.capture != "none":
-        yield "It is kept for good, since there is no keep_days."
     if gateway.audit.on_error == "allow":
         yield f"If it cannot be recorded, the decision STANDS UNRECORDED, because: {gateway.audit.reason}."
     else:

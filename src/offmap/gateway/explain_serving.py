@@ -10,8 +10,8 @@ from offmap.gateway.keys import ROLES, Keys
 
 
 def explain_serving(gateway: Gateway, keys: Keys) -> list[str]:
-    """Where it listens, whose keys there are, and what it takes in at most."""
-    return [_address(gateway, keys), *_keys(keys), *_limits(gateway, keys)]
+    """Where it listens, what it stands in front of, whose keys there are, and what it takes in at most."""
+    return [_address(gateway, keys), *_upstream(gateway), *_keys(keys), *_limits(gateway, keys)]
 
 
 def _address(gateway: Gateway, keys: Keys) -> str:
@@ -19,6 +19,16 @@ def _address(gateway: Gateway, keys: Keys) -> str:
     shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
     where = f"{shown}:{port}" if port else f"{shown}, at any port that is free"
     return f"Listens at {where}." + ("" if keys else " It answers only under a name of this machine.")
+
+
+def _upstream(gateway: Gateway) -> Iterator[str]:
+    upstream = gateway.upstream
+    if upstream:
+        key = f"the key of {upstream.api_key_env}" if upstream.api_key_env else "no key"
+        yield (
+            f"Chat completions are asked of {upstream.base_url} with {key}; it may be silent for "
+            f"{upstream.timeout_s:g} s, and at most {upstream.connections:,} connections to it are open."
+        )
 
 
 def _keys(keys: Keys) -> Iterator[str]:

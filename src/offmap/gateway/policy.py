@@ -219,6 +219,8 @@ def warnings(gateway: Gateway) -> Iterator[str]:
             yield f"monitors.{name}: no stage asks it"
     if gateway.audit.keep_days and gateway.audit.capture == "none":
         yield "audit.keep_days: no content is kept, so there is nothing to remove"
+    if gateway.audit.before == "upstream" and not gateway.upstream:
+        yield "audit.before: there is no upstream, so nothing waits for it"
     for stage, table in gateway.stages.items():
         at = f"stages.{stage}"
         judged = [bool(gateway.monitors[s.monitor].judge) for s in table.steps if s.monitor in gateway.monitors]

@@ -6,12 +6,14 @@ Every decision of every face goes through ``Service.decide``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
@@ -29,6 +31,7 @@ from offmap.gateway.store.state import probe
 from offmap.gateway.telemetry import Telemetry
 from offmap.gateway.upkeep import Upkeep
 
+_log = logging.getLogger(__name__)
 _PROBE = Conversation("probe", (Message("user", "hello"), Message("assistant", "Hello. How can I help?")))
 _FRESH = 1.0
 """Seconds for which an answer about readiness is given again."""
@@ -224,6 +227,26 @@ class Service:
         recording.add_done_callback(ended)
         return Ahead(await made, recording)
 
+    async def stop(
+        self, ask: Ask, action: Literal["block", "error"], why: str, *, caller: str = "", replacement: str = ""
+    ) -> Decision:
+        """A decision that no monitor was asked for, recorded, counted and logged; see ``Engine.stop``."""
+        with self.telemetry.deciding(ask.stage) as told:
+            decision = await self.engine.stop(
+                ask.stage,
+                ask.conversation,
+                action,
+                why,
+                conversation_id=ask.conversation_id,
+                caller=caller,
+                replacement=replacement,
+            )
+            told(decision)
+        _log.warning("stopped unasked: rule %s, decision %s", decision.rule, decision.id)
+        if not decision.on_record:
+            self._unrecorded_at = time.monotonic()
+        return decision
+
     def require_stages(self, *stages: Stage) -> None:
         """Refuse a stage that the policy does not have: what nothing looks at is never told to be in order.
 
@@ -270,7 +293,7 @@ class Service:
             told(decision)
         self.drift.saw(decision, ask.conversation)
         self._heard(decision.findings)
-        if decision.rule.endswith(".audit"):
+        if not decision.on_record:
             self._unrecorded_at = time.monotonic()
         return decision
 

@@ -6,6 +6,7 @@ The manifest is the checkpoint to keep elsewhere. Knows nothing of what a record
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -70,6 +71,7 @@ def export(store: Store, path: Path, now: float) -> Manifest:
     """
     digest, rows = hashlib.sha256(), 0
     with whole_file(path) as stream, store.read() as connection:
+        os.fchmod(stream.fileno(), 0o600)  # as the data base: content may lie in it
         last = head(connection)
         for entry in entries(connection):
             line = msgspec.json.encode(entry) + b"\n"

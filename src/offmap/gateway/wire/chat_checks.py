@@ -176,15 +176,10 @@ class Checks:
 
     async def _ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
-        return await self.service.engine.stop(
-            stage,
-            about,
-            action,
-            why,
-            conversation_id=self.conversation_id,
-            caller=self.caller,
-            replacement=self.refusal(stage),
-        )
+        for each in self.ahead:
+            await each.kept()  # so that the log has them in order
+        ask = Ask(stage, about, self.conversation_id)
+        return await self.service.stop(ask, action, why, caller=self.caller, replacement=self.refusal(stage))
 
     def _with(self, reply: Message) -> Conversation:
         return msgspec.structs.replace(self.asked, messages=(*self.asked.messages, reply))
