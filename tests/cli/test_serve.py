@@ -143,3 +143,27 @@ def test_a_store_error_at_the_start_is_wrong_input(place, check, capsys):
     check()
     assert run(["serve", "--config", "gateway.toml", "--port", "0"]) == 2
     assert "not a database" in capsys.readouterr().err
+
+
+def behind(place, base_url, *, port=8499, more=""):
+    file = place / "gateway.toml"
+    file.write_text(f'[upstream]\nbase_url = "{base_url}"\n{more}\n[server]\nport = {port}\n')
+    return ["serve", "--config", str(file), "--check"]
+
+
+def test_it_says_where_requests_go_and_with_which_key(place, capsys, monkeypatch):
+    assert run(behind(place, "http://127.0.0.1:9/v1")) == 0
+    assert "asked of http://127.0.0.1:9/v1 with no key" in capsys.readouterr().out
+    monkeypatch.setenv("ZEBRA_KEY", "sk-zebra")
+    assert run(behind(place, "http://127.0.0.1:9/v1", more='api_key_env = "ZEBRA_KEY"')) == 0
+    told = capsys.readouterr().out
+    assert "with the key of ZEBRA_KEY" in told
+    assert "sk-zebra" not in told
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_a_gateway_before_itself_is_refused(place, capsys, host):
+    assert run(behind(place, f"http://{host}:8499/v1")) == 2
+    assert "upstream.base_url: found the gateway's own address" in capsys.readouterr().err
+    assert run([*behind(place, f"http://{host}:8499/v1"), "--port", "8498"]) == 0
+    assert run([*behind(place, f"http://{host}:8498/v1"), "--port", "8498"]) == 2

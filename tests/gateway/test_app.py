@@ -59,11 +59,13 @@ def test_a_monitor_that_never_answered_is_not_ready_until_it_does(serve, monitor
 
 def test_a_store_that_cannot_be_written_is_not_ready_and_nothing_is_allowed(client, monkeypatch):
     from offmap.gateway.store import StoreError
+    from offmap.gateway.store.opening import Store, Writer
 
     def broken(*_):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(type(client.service.store), "write", broken)
+    for owner in (Store, Writer):
+        monkeypatch.setattr(owner, "write", broken)
     assert client.get("/readyz").json()["reasons"] == ["the store cannot be written"]
     answer = client.post("/v1/decisions", json={"stage": "input", "conversation": {"messages": [USER]}})
     assert (answer.status_code, answer.json()["action"]) == (503, "error")

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offmap.gateway.config import Actions, Audit, Gateway, MonitorTable, Review, StageTable, Step, default_gateway
+from offmap.gateway.config import (
+    Actions,
+    Audit,
+    Gateway,
+    MonitorTable,
+    Review,
+    StageTable,
+    Step,
+    Upstream,
+    default_gateway,
+)
 from offmap.gateway.decision import Finding
 from offmap.gateway.policy import (
     TIERS,
@@ -261,3 +271,10 @@ def test_what_does_nothing_is_told():
     assert {"monitors.b: no stage asks it", "monitors.c: no stage asks it"} <= set(told)
     assert any("nothing to remove" in each for each in told)
     assert not any("nothing to remove" in each for each in warnings(gateway()))
+
+
+def test_to_wait_for_no_upstream_is_told():
+    waits = msgspec.structs.replace(gateway(), audit=Audit(before="upstream"))
+    told = "audit.before: there is no upstream, so nothing waits for it"
+    assert told in list(warnings(waits))
+    assert told not in list(warnings(msgspec.structs.replace(waits, upstream=Upstream("http://127.0.0.1:9/v1"))))

@@ -233,15 +233,15 @@ def test_what_is_not_the_upstreams_answer_has_no_time(rows):
 
 
 def test_goals_are_missed_by_what_misses_them():
-    def found(p99, missing, **outcomes):
+    def found(p99, missing, memory={}, **outcomes):  # noqa: B006 - read only
         added = {"p50": {"value": 4.0}, "p99": {"value": p99}}
         audit = {"holds": True, "missing": missing}
         arm = {"added_ms": added, "outcomes": {"answered": 10, **outcomes}}
-        fast = {"added_ms": {"p50": {"value": 4.0}, "p99": {"value": 4.0}}}
+        fast = {"added_ms": {"p50": {"value": 4.0}, "p99": {"value": 4.0}}, "outcomes": {"answered": 10, **memory}}
         return {"overhead": {"arms": {"gateway": arm, "gateway, store in memory": fast}, "audit": audit}}
 
     assert all(show.goals(found(15.0, 0)).values())
-    for missed in (found(15.1, 0), found(1.0, 1), found(1.0, 0, failed=1)):
+    for missed in (found(15.1, 0), found(1.0, 1), found(1.0, 0, failed=1), found(1.0, 0, {"failed": 1})):
         assert list(show.goals(missed).values()).count(False) == 1
 
 

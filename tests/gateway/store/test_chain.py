@@ -193,6 +193,11 @@ def test_a_decision_is_recorded_once_and_the_others_beside_it_are_kept(store, ma
     assert verify(store).n == 4
 
 
+def test_an_export_is_for_its_owner_as_the_data_base_is(filled, tmp_path):
+    export(filled, tmp_path / "log.jsonl", 1.0)
+    assert (tmp_path / "log.jsonl").stat().st_mode & 0o777 == 0o600
+
+
 def test_an_export_can_be_checked_by_hand(filled, tmp_path):
     path = tmp_path / "audit.jsonl"
     manifest = export(filled, path, now=5.0)

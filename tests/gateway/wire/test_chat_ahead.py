@@ -256,3 +256,13 @@ def test_going_down_waits_for_what_is_being_written_and_says_if_it_was_not(confi
 
     assert asyncio.run(main(0.05))[0]
     assert not asyncio.run(main(1.0))[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_of_the_upstream_is_counted_and_logged(proxy, behind, caplog, stream):
+    client = proxy()
+    behind.status = 500
+    assert ask(client, stream=stream).status_code == 502
+    labels = 'action="error",rule="response.upstream",stage="response",status="enforced"'
+    assert f"offmap_guardrail_decisions_total{{{labels}}} 1.0" in client.get("/metrics").text
+    assert "rule response.upstream" in caplog.text
