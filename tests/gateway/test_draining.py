@@ -80,3 +80,20 @@ def test_one_who_is_cancelled_is_cancelled_and_not_ended():
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(play())
+
+
+def test_what_never_waits_is_ended_too():
+    async def at_once():
+        return "more"
+
+    async def main():
+        exchanges, taken = Exchanges(), 0
+        with exchanges.begin() as exchange:
+            exchange.end()
+            with pytest.raises(EndedError):
+                while taken < 100:
+                    await exchange.wait(at_once())
+                    taken += 1
+        return taken
+
+    assert asyncio.run(main()) == 0

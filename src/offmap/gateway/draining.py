@@ -7,7 +7,7 @@ the answer is not whole. Knows nothing of HTTP, chats or signals.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -36,8 +36,12 @@ class Exchange:
         Raises:
             EndedError: the time is over; what was awaited is cancelled.
         """
+        if self._over:  # what is there already would be given without waiting, for as long as more comes
+            if isinstance(answer, Coroutine):
+                answer.close()
+            raise EndedError
         try:
-            async with asyncio.timeout(0 if self._over else None) as self._waiting:
+            async with asyncio.timeout(None) as self._waiting:
                 return await answer
         except TimeoutError:
             if self._over:
