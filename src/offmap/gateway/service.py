@@ -231,20 +231,17 @@ class Service:
         self, ask: Ask, action: Literal["block", "error"], why: str, *, caller: str = "", replacement: str = ""
     ) -> Decision:
         """A decision that no monitor was asked for, recorded, counted and logged; see ``Engine.stop``."""
-        with self.telemetry.deciding(ask.stage) as told:
-            decision = await self.engine.stop(
-                ask.stage,
-                ask.conversation,
-                action,
-                why,
-                conversation_id=ask.conversation_id,
-                caller=caller,
-                replacement=replacement,
-            )
-            told(decision)
+        stopping = self.engine.stop(
+            ask.stage,
+            ask.conversation,
+            action,
+            why,
+            conversation_id=ask.conversation_id,
+            caller=caller,
+            replacement=replacement,
+        )
+        decision = await self._told(ask.stage, stopping)
         _log.warning("stopped unasked: rule %s, decision %s", decision.rule, decision.id)
-        if not decision.on_record:
-            self._unrecorded_at = time.monotonic()
         return decision
 
     def require_stages(self, *stages: Stage) -> None:
@@ -281,18 +278,24 @@ class Service:
             return await self._decide(ask, caller, made)
 
     async def _decide(self, ask: Ask, caller: str, made: Callable[[Decision], object] | None = None) -> Decision:
-        with self.telemetry.deciding(ask.stage) as told:
-            decision = await self.engine.decide(
-                ask.stage,
-                ask.conversation,
-                conversation_id=ask.conversation_id,
-                caller=caller,
-                partial=ask.partial,
-                made=made,
-            )
-            told(decision)
+        deciding = self.engine.decide(
+            ask.stage,
+            ask.conversation,
+            conversation_id=ask.conversation_id,
+            caller=caller,
+            partial=ask.partial,
+            made=made,
+        )
+        decision = await self._told(ask.stage, deciding)
         self.drift.saw(decision, ask.conversation)
         self._heard(decision.findings)
+        return decision
+
+    async def _told(self, stage: Stage, deciding: Awaitable[Decision]) -> Decision:
+        """A decision of the engine, in metrics and in what is known of the store."""
+        with self.telemetry.deciding(stage) as told:
+            decision = await deciding
+            told(decision)
         if not decision.on_record:
             self._unrecorded_at = time.monotonic()
         return decision
