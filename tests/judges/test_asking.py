@@ -180,7 +180,8 @@ class Slow:
     name = fingerprint = "slow"
     concurrency = 2
     def ask(self, request):
-        print("asked", flush=True)
+        sys.stdout.write("asked\\n")  # one write: two workers ask at once
+        sys.stdout.flush()
         time.sleep(60)
 
 rows = [Conversation(str(i), (Message("user", str(i)),)) for i in range(9)]
