@@ -17,6 +17,7 @@ from typing import Literal
 
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
+from offmap.gateway.ahead import Ahead, Telling
 from offmap.gateway.config import Gateway
 from offmap.gateway.decision import Decision, Finding, Stage
 from offmap.gateway.draining import Exchange, Exchanges
@@ -57,22 +58,6 @@ class Ask:
     conversation: Conversation
     conversation_id: str = ""
     partial: bool = False
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """A decision that is told while it is being recorded: what it allows may begin, and nothing is answered yet.
-
-    Attributes:
-        made: the decision, as it stands once it is on record.
-    """
-
-    made: Decision
-    _recording: asyncio.Task[Decision]
-
-    async def kept(self) -> Decision:
-        """The decision, on record; another one where it could not be recorded."""
-        return await asyncio.shield(self._recording)
 
 
 class Service:
@@ -210,22 +195,12 @@ class Service:
             InputError: the policy has no such stage.
         """
         self.require_stages(ask.stage)
-        made: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-
-        def tell(decision: Decision) -> None:
-            if not made.done():  # whoever asked may have left
-                made.set_result(decision)
-
-        def ended(recording: asyncio.Task[Decision]) -> None:
-            self._ahead.discard(recording)
-            error = None if recording.cancelled() else recording.exception()
-            if not made.done():
-                made.set_exception(error or RuntimeError("no decision was made"))
-
-        recording = asyncio.create_task(self._begun(ask, caller, tell))
+        telling = Telling()
+        recording = asyncio.create_task(self._begun(ask, caller, telling))
         self._ahead.add(recording)
-        recording.add_done_callback(ended)
-        return Ahead(await made, recording)
+        recording.add_done_callback(self._ahead.discard)
+        recording.add_done_callback(telling.ended)
+        return await telling.ahead()
 
     async def stop(
         self, ask: Ask, action: Literal["block", "error"], why: str, *, caller: str = "", replacement: str = ""
@@ -273,31 +248,34 @@ class Service:
         if self.live.take(found):
             self.engine.adopt(found.gateway)
 
-    async def _begun(self, ask: Ask, caller: str, made: Callable[[Decision], object]) -> Decision:
+    async def _begun(self, ask: Ask, caller: str, telling: Telling) -> Decision:
         with self._room_for(1):
-            return await self._decide(ask, caller, made)
+            return await self._decide(ask, caller, telling)
 
-    async def _decide(self, ask: Ask, caller: str, made: Callable[[Decision], object] | None = None) -> Decision:
+    async def _decide(self, ask: Ask, caller: str, telling: Telling | None = None) -> Decision:
         deciding = self.engine.decide(
             ask.stage,
             ask.conversation,
             conversation_id=ask.conversation_id,
             caller=caller,
             partial=ask.partial,
-            made=made,
+            made=telling.made if telling else None,
         )
-        decision = await self._told(ask.stage, deciding)
+        decision = await self._told(ask.stage, deciding, telling)
         self.drift.saw(decision, ask.conversation)
         self._heard(decision.findings)
         return decision
 
-    async def _told(self, stage: Stage, deciding: Awaitable[Decision]) -> Decision:
+    async def _told(self, stage: Stage, deciding: Awaitable[Decision], telling: Telling | None = None) -> Decision:
         """A decision of the engine, in metrics and in what is known of the store."""
         with self.telemetry.deciding(stage) as told:
             decision = await deciding
+            if not decision.on_record:
+                self._unrecorded_at = time.monotonic()
+            if telling:
+                telling.kept(decision)
+                await asyncio.sleep(0)  # who waits for it goes on first
             told(decision)
-        if not decision.on_record:
-            self._unrecorded_at = time.monotonic()
         return decision
 
     def _heard(self, findings: Sequence[Finding]) -> None:

@@ -132,7 +132,7 @@ def test_arguments_are_looked_at_whole_and_what_cannot_be_parsed_is_stopped(prox
     answer = ask(client)
     assert answer.json()["choices"][0]["message"].get("tool_calls") is None
     assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
-    assert recorded(client)[-1][0] == "block"
+    assert {action for action, _ in recorded(client)} == {"allow", "block"}
 
 
 def test_calls_are_passed_on_as_they_were_written(proxy, behind, monitor):

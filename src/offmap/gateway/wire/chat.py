@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -32,13 +31,14 @@ from litestar.types import Receive, Scope, Send
 
 from offmap.conversation import Message
 from offmap.errors import InputError
+from offmap.gateway.ahead import Ahead
 from offmap.gateway.decision import STOPS, Decision
 from offmap.gateway.draining import EndedError, Exchange
 from offmap.gateway.security import Caller, roles
-from offmap.gateway.service import Ahead, Service
+from offmap.gateway.service import Service
 from offmap.gateway.upstream import Upstream, UpstreamError, open_upstream, unreadable
 from offmap.gateway.wire.base import ERRORS, ErrorBody, identifier
-from offmap.gateway.wire.chat_checks import Checks
+from offmap.gateway.wire.chat_checks import Checks, all_of
 from offmap.gateway.wire.chat_messages import (
     ChatRequest,
     choice_of,
@@ -221,8 +221,7 @@ async def _whole(
         replies = read_replies(answer, asked.n)
     except InputError as error:
         raise unreadable(str(error).partition(": found")[0]) from None
-    looks = [checks.review(reply.message) for reply in replies]
-    found = [await looks[0]] if len(looks) == 1 else await asyncio.gather(*looks)
+    found = await all_of(*(checks.review(reply.message) for reply in replies))
     choices = [
         refused_choice(reply.index, cleared.refusal) if cleared.refusal else choice_of(reply, cleared.message)
         for reply, cleared in zip(replies, found, strict=True)

@@ -1,26 +1,28 @@
-"""What of a reply may leave: its text, then every tool call by itself, then the conversation as a whole.
+"""What of a reply may leave: its text and every tool call by itself, then the conversation as a whole.
 
-Knows of decisions and messages, and nothing of JSON or HTTP.
+Text and calls are looked at beside each other, in the reply as it came, as many at once as share a forward pass; what
+leaves is what every one of these decisions lets through. Knows of decisions and messages, and nothing of JSON or HTTP.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from typing import Literal
+import asyncio
+from collections.abc import Awaitable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import msgspec
 
 from offmap.conversation import Conversation, Message, ToolCall
 from offmap.conversation.types import content_sha256
 from offmap.gateway.actions import allowed_calls, apply, is_object
+from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
 from offmap.gateway.decision import STOPS, Decision, Stage
 from offmap.gateway.policy import enforces, promoted
-from offmap.gateway.service import Ahead, Ask, BusyError, Service
+from offmap.gateway.service import Ask, BusyError, Service
 
-_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,6 @@ class Checks:
         conversation_id: the caller's, "" where there is none: then nothing is remembered.
         caller: the name of the API key.
         tools: names of the only tools that may be called; None: any.
-        ahead: decisions of one look at a reply, each being recorded while the next is made.
     """
 
     service: Service
@@ -58,7 +59,6 @@ class Checks:
     conversation_id: str = ""
     caller: str = ""
     tools: Collection[str] | None = None
-    ahead: list[Ahead] = field(default_factory=list)
 
     def stage(self, stage: Stage) -> StageTable | None:
         """The policy of a stage, None where it has none."""
@@ -70,40 +70,21 @@ class Checks:
         Raises:
             BusyError: no room: nothing was looked at.
         """
-        return await self._decide("input", self.asked)
+        return await self.decide("input", self.asked)
 
     async def text(self, reply: Message, *, partial: bool = False) -> Cleared:
         """What of a reply, or of the part of it that has come, may leave, as the response stage says."""
-        look = replace(self, ahead=[])
-        return await look._kept(await look._text(reply, partial=partial))
+        look = _Look(self)
+        return await look.kept(await look.text(reply, partial=partial))
 
     async def review(self, reply: Message) -> Cleared:
         """What of a whole reply, calls included, may leave, as all stages say."""
-        look = replace(self, ahead=[])
-        return await look._kept(await look._all(reply))
-
-    async def _text(self, reply: Message, *, partial: bool = False) -> Cleared:
-        return self._cleared("response", await self._ask("response", reply, partial=partial), reply)
-
-    async def _all(self, reply: Message) -> Cleared:
-        cleared = await self._text(reply)
-        for call in cleared.message.tool_calls:
-            if not cleared.refusal:
-                cleared = await self._call(cleared, call)
-        if self.conversation_id:
-            cleared = await self._kept(cleared)  # what never leaves is not remembered
-        if self.conversation_id and not cleared.refusal:
-            decision = await self._ask("conversation", cleared.message)
-            cleared = _both(cleared, self._cleared("conversation", decision, cleared.message))
-        cleared = self._dispatched(cleared)
-        kept = cleared.message
-        if cleared.refusal or kept.content or kept.tool_calls or not reply.tool_calls:
-            return cleared
-        return Cleared(kept, self.refusal("tool_call"), cleared.decision)
+        look = _Look(self)
+        return await look.kept(await look.whole(reply))
 
     async def outage(self, reply: Message, why: str = "upstream") -> Decision:
         """Put on record that a reply never became whole, with what had come of it. ``why``: who failed, one word."""
-        return await self._ruled("response", self._with(reply), "error", why)
+        return await self.ruled("response", self.after(reply), "error", why)
 
     def narrowed(self, tools: Collection[str] | None) -> Checks:
         """The same where only those tools may be called that are allowed both here and there."""
@@ -114,78 +95,135 @@ class Checks:
         table = self.stage(stage)
         return table.refusal if table else DEFAULT_REFUSAL
 
-    async def _kept(self, cleared: Cleared) -> Cleared:
-        """The same once every decision of this look is on record; one that could not be, and stops, stops the reply."""
-        kept = [await each.kept() for each in self.ahead]
-        stops = [each for each in kept if each.action in STOPS]
-        if stops:
-            stop = next((each for each in stops if each.on_record), stops[0])
-            return Cleared(cleared.message, stop.replacement or self.refusal(stop.stage), stop.on_record)
-        unrecorded = cleared.decision in [each.id for each in kept if not each.on_record]
-        return replace(cleared, decision="") if unrecorded else cleared
+    def after(self, reply: Message) -> Conversation:
+        """The conversation that a reply makes."""
+        return msgspec.structs.replace(self.asked, messages=(*self.asked.messages, reply))
 
-    async def _decide(self, stage: Stage, about: Conversation, *, partial: bool = False) -> Ahead | None:
+    async def decide(self, stage: Stage, about: Conversation, *, partial: bool = False) -> Ahead | None:
+        """A decision, made and being recorded; None where the policy has no such stage.
+
+        Raises:
+            BusyError: no room.
+        """
         if not self.service.engine.watches(stage):
             return None
         return await self.service.ahead(Ask(stage, about, self.conversation_id, partial), caller=self.caller)
 
-    async def _ask(self, stage: Stage, reply: Message, *, partial: bool = False) -> Decision | None:
-        """The decision about a reply. Where there is no room for it, the reply stops here."""
-        try:
-            decided = await self._decide(stage, self._with(reply), partial=partial)
-        except BusyError:
-            return await self._ruled(stage, self._with(reply), "error", "busy")
-        if decided is None:
-            return None
-        self.ahead.append(decided)
-        return decided.made
+    async def ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
+        """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
+        ask = Ask(stage, about, self.conversation_id)
+        return await self.service.stop(ask, action, why, caller=self.caller, replacement=self.refusal(stage))
 
-    async def _call(self, cleared: Cleared, call: ToolCall) -> Cleared:
-        """The same without the call, where that is taken out; a call that is stopped stops the whole reply."""
-        alone, table = msgspec.structs.replace(cleared.message, tool_calls=(call,)), self.stage("tool_call")
-        if table and self._enforced(table, self._with(alone)) and not _readable(call.arguments):
-            decision: Decision | None = await self._ruled("tool_call", self._with(alone), "block", "unparsable")
+    def enforced(self, stage: Stage, about: Conversation) -> bool:
+        """Whether the policy of a stage is enforced for a conversation."""
+        table, known = self.stage(stage), self.conversation_id
+        return table is not None and enforces(table) and promoted(table.percent, known or content_sha256(about))
+
+
+class _Look:
+    """One look at a reply: its decisions, each of which is being recorded while others are made."""
+
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
+        self._ahead: list[Ahead] = []
+
+    async def text(self, reply: Message, *, partial: bool = False) -> Cleared:
+        """As the response stage says."""
+        return self._cleared("response", await self._ask("response", reply, partial=partial), reply)
+
+    async def whole(self, reply: Message) -> Cleared:
+        """As all stages say."""
+        cleared = await self._beside(reply)
+        if self._checks.conversation_id:
+            cleared = await self.kept(cleared)  # what never leaves is not remembered
+        if self._checks.conversation_id and not cleared.refusal:
+            decision = await self._ask("conversation", cleared.message)
+            cleared = _both(cleared, self._cleared("conversation", decision, cleared.message))
+        cleared = self._dispatched(cleared)
+        kept = cleared.message
+        if cleared.refusal or kept.content or kept.tool_calls or not reply.tool_calls:
+            return cleared
+        return Cleared(kept, self._checks.refusal("tool_call"), cleared.decision)
+
+    async def kept(self, cleared: Cleared) -> Cleared:
+        """The same once every decision of this look is on record; one that could not be, and stops, stops the reply."""
+        kept = {each.made.id: await each.kept() for each in self._ahead}
+        behind = kept.get(cleared.decision)
+        told = behind is None or bool(behind.on_record)
+        if cleared.refusal and cleared.decision and told:
+            return cleared
+        stops = sorted((each for each in kept.values() if each.action in STOPS), key=lambda each: not each.on_record)
+        if not stops:
+            return cleared if told else replace(cleared, decision="")
+        text = stops[0].replacement or self._checks.refusal(stops[0].stage)
+        return Cleared(cleared.message, text, stops[0].on_record)
+
+    async def _beside(self, reply: Message) -> Cleared:
+        """Text and calls, until one stops the reply."""
+        size = self._checks.service.gateway.limits.max_batch
+        parts: list[ToolCall | None] = [None, *reply.tool_calls]
+        found: list[Cleared] = []
+        while len(found) < len(parts) and not any(each.refusal for each in found):
+            group = parts[len(found) : len(found) + size]
+            found += await all_of(*(self._call(reply, call) if call else self.text(reply) for call in group))
+        return next((each for each in found if each.refusal), None) or _through_all(reply, *found)
+
+    async def _call(self, reply: Message, call: ToolCall) -> Cleared:
+        """The reply with this call alone, or without it where it is taken out."""
+        alone = msgspec.structs.replace(reply, tool_calls=(call,))
+        about = self._checks.after(alone)
+        if not _readable(call.arguments) and self._checks.enforced("tool_call", about):
+            decision: Decision | None = await self._checks.ruled("tool_call", about, "block", "unparsable")
         else:
             decision = await self._ask("tool_call", alone)
-        about = self._cleared("tool_call", decision, alone)
-        if about.refusal:
-            return about
-        without = tuple(each for each in cleared.message.tool_calls if about.message.tool_calls or each is not call)
-        content = min(cleared.message.content, about.message.content, key=len)
-        kept = msgspec.structs.replace(cleared.message, content=content, tool_calls=without)
-        return _both(cleared, Cleared(kept, tools=about.tools))
+        return self._cleared("tool_call", decision, alone)
+
+    async def _ask(self, stage: Stage, reply: Message, *, partial: bool = False) -> Decision | None:
+        """The decision about a reply. Where there is no room for it, the reply stops here."""
+        about = self._checks.after(reply)
+        try:
+            decided = await self._checks.decide(stage, about, partial=partial)
+        except BusyError:
+            return await self._checks.ruled(stage, about, "error", "busy")
+        if decided is None:
+            return None
+        self._ahead.append(decided)
+        return decided.made
 
     def _dispatched(self, cleared: Cleared) -> Cleared:
         """The same with those calls only that an allow-list lets through, where there is one."""
-        tools = _in_both(self.tools, cleared.tools)
+        tools = _in_both(self._checks.tools, cleared.tools)
         if tools is None:
             return cleared
         calls, _ = allowed_calls(cleared.message.tool_calls, tools)
         return replace(cleared, message=msgspec.structs.replace(cleared.message, tool_calls=calls), tools=tools)
 
     def _cleared(self, stage: Stage, decision: Decision | None, reply: Message) -> Cleared:
-        table = self.stage(stage)
+        table = self._checks.stage(stage)
         if decision is None or table is None:
             return Cleared(reply)
         if decision.action in STOPS:
-            return Cleared(reply, decision.replacement or self.refusal(stage), decision.on_record)
+            return Cleared(reply, decision.replacement or self._checks.refusal(stage), decision.on_record)
         kept = apply(decision, reply, table).message
         refusal = "" if reply.content.startswith(kept.content) else kept.content
         read_only = decision.action == "modify" and decision.fallback == "read_only_tools"
         return Cleared(kept, refusal, decision.on_record, table.read_only_tools if read_only else None)
 
-    async def _ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
-        """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
-        for each in self.ahead:
-            await each.kept()  # so that the log has them in order
-        ask = Ask(stage, about, self.conversation_id)
-        return await self.service.stop(ask, action, why, caller=self.caller, replacement=self.refusal(stage))
 
-    def _with(self, reply: Message) -> Conversation:
-        return msgspec.structs.replace(self.asked, messages=(*self.asked.messages, reply))
+async def all_of(*looks: Awaitable[T]) -> Sequence[T]:
+    """What several looks find that begin at once; a single one costs no task."""
+    return [await looks[0]] if len(looks) == 1 else await asyncio.gather(*looks)
 
-    def _enforced(self, table: StageTable, about: Conversation) -> bool:
-        return enforces(table) and promoted(table.percent, self.conversation_id or content_sha256(about))
+
+def _through_all(reply: Message, text: Cleared, *calls: Cleared) -> Cleared:
+    """What the looks at a reply let through together: at its text, and at each of its calls in order."""
+    tools = text.tools
+    for each in calls:
+        tools = _in_both(tools, each.tools)
+    content = min((each.message.content for each in (text, *calls)), key=len)
+    pairs = zip(reply.tool_calls, calls, strict=True)
+    kept = tuple(call for call, about in pairs if about.message.tool_calls and call in text.message.tool_calls)
+    return Cleared(msgspec.structs.replace(reply, content=content, tool_calls=kept), "", text.decision, tools)
 
 
 def _both(first: Cleared, second: Cleared) -> Cleared:
