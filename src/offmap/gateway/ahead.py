@@ -8,6 +8,45 @@ from dataclasses import dataclass
 from offmap.gateway.decision import Decision
 
 
+class Telling:
+    """The two moments at which others hear of a decision. Nobody need wait for either; who waits may leave."""
+
+    def __init__(self) -> None:
+        self._made: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._over = asyncio.Event()
+        self._kept: Decision | BaseException = RuntimeError("the decision was not recorded")
+
+    async def ahead(self) -> Ahead:
+        """The decision as soon as it is made. Raises what kept it from being made."""
+        return Ahead(await self._made, self)
+
+    async def over(self) -> Decision:
+        """The decision once that is over; see ``Ahead.kept``."""
+        await self._over.wait()
+        if isinstance(self._kept, BaseException):
+            raise self._kept
+        return self._kept
+
+    def made(self, decision: Decision) -> None:
+        """It is made, and not recorded yet."""
+        if not self._made.done():
+            self._made.set_result(decision)
+
+    def kept(self, decision: Decision) -> None:
+        """It is on record, or could not be recorded."""
+        self._kept = decision
+        self._over.set()
+
+    def ended(self, recording: asyncio.Task[Decision]) -> None:
+        """What made and recorded it has ended: what was not told by now never will be."""
+        error = None if recording.cancelled() else recording.exception()
+        if not self._over.is_set():
+            self._kept = error or self._kept
+            self._over.set()
+        if not self._made.done():
+            self._made.set_exception(error or RuntimeError("no decision was made"))
+
+
 @dataclass(frozen=True)
 class Ahead:
     """A decision that is told before it is on record: what it allows may begin, and nothing is answered yet.
@@ -17,39 +56,8 @@ class Ahead:
     """
 
     made: Decision
-    _kept: asyncio.Future[Decision]
+    _telling: Telling
 
     async def kept(self) -> Decision:
         """The decision, on record; another one where it could not be recorded."""
-        return await asyncio.shield(self._kept)
-
-
-class Telling:
-    """The two moments at which others hear of a decision. Nobody need wait for either; who waits may leave."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._made: asyncio.Future[Decision] = loop.create_future()
-        self._kept: asyncio.Future[Decision] = loop.create_future()
-
-    async def ahead(self) -> Ahead:
-        """The decision as soon as it is made. Raises what kept it from being made."""
-        return Ahead(await self._made, self._kept)
-
-    def made(self, decision: Decision) -> None:
-        """It is made, and not recorded yet."""
-        if not self._made.done():
-            self._made.set_result(decision)
-
-    def kept(self, decision: Decision) -> None:
-        """It is on record, or could not be recorded."""
-        if not self._kept.done():
-            self._kept.set_result(decision)
-
-    def ended(self, recording: asyncio.Task[Decision]) -> None:
-        """What made and recorded it has ended: what was not told by now never will be."""
-        error = None if recording.cancelled() else recording.exception()
-        for each in (self._made, self._kept):
-            if not each.done():
-                each.set_exception(error or RuntimeError("no decision was made"))
-                each.exception()  # so that asyncio does not warn where nobody waits
+        return await self._telling.over()
