@@ -129,10 +129,27 @@ def test_no_failure_has_a_status_that_is_not_declared(status, passed):
     assert (error.status, error.outage) == (passed, status >= 500)
 
 
-def test_a_refused_key_tells_nothing_of_it():
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_the_gateways_and_nothing_of_it_is_told(status):
     told = {"error": {"message": "Incorrect API key provided: sk-v*****ret", "type": "auth"}}
-    error = failed(plain(json.dumps(told).encode(), b"401 Unauthorized"))
-    assert (error.status, str(error)) == (401, "the upstream refused the gateway's key")
+    error = failed(plain(json.dumps(told).encode(), b"%d X" % status))
+    assert (error.status, error.kind, error.outage) == (502, "upstream_error", True)
+    assert str(error) == f"the upstream refused the gateway's key with status {status}"
+
+
+def test_what_it_says_of_its_own_failure_is_not_passed_on():
+    told = {"error": {"message": "Traceback: /srv/secret.py", "type": "secret", "code": "secret"}}
+    error = failed(plain(json.dumps(told).encode(), b"500 X"))
+    assert (str(error), error.kind, error.code) == ("the upstream answered with status 500", "upstream_error", "")
+
+
+@pytest.mark.parametrize(
+    ("script", "told"), [([b"tide\n\n"], "does not answer in HTTP"), ([], "closed the connection without an answer")]
+)
+def test_what_is_no_answer_is_told_as_none(script, told):
+    error = failed(*script)
+    assert (error.status, error.outage) == (502, True)
+    assert told in str(error)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"error": "text"}', b'{"error": {"message": 3}}', b""])

@@ -23,7 +23,8 @@ from offmap.gateway.config import Upstream as Table
 from offmap.gateway.sse import Events
 
 T = TypeVar("T")
-_GENERIC = {401: "the upstream refused the gateway's key", 403: "the upstream refused the gateway's key"}
+_OURS = (401, 403)
+"""What an upstream answers to the gateway's key: the caller's is another one, and no fault of theirs."""
 _PASSED_HEADERS = ("retry-after",)
 _MOST_ERROR_TEXT = 500
 _KEPT_SECONDS = 4.0
@@ -36,7 +37,7 @@ class UpstreamError(Exception):
     """It gave no answer that can be passed on.
 
     Attributes:
-        status: what the caller gets: the upstream's own below 500, else 502, 503 or 504.
+        status: what the caller gets: the upstream's own below 500, but for its word on our key, else 502, 503 or 504.
         kind: for programs, as OpenAI's ``type``.
         code: of the upstream, "" where it told none.
         headers: of its answer, those that are passed on.
@@ -188,24 +189,29 @@ class Upstream:
         return b"".join([piece async for piece in self._pieces(response)])
 
     async def _refused(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        """Its status and type, with its message where that cannot hold the key."""
+        """Its status and type, and what is wrong with the request in its words, but for the key."""
         status = response.status
         if status < 400:
             return UpstreamError(502, "upstream_error", "the upstream answered with a redirect, which is not followed")
-        told: dict[str, object] = {}
-        try:
-            async with asyncio.timeout(self._timeout):
-                found = _object(await self._body(response)).get("error")
-            told = found if isinstance(found, dict) else {}
-        except (UpstreamError, TimeoutError):
-            pass  # the status says enough
-        message = _GENERIC.get(status) or self._without_key(told.get("message")) or "the upstream refused the request"
+        if status in _OURS:
+            return UpstreamError(502, "upstream_error", f"the upstream refused the gateway's key with status {status}")
+        told = await self._said(response) if status < 500 else {}  # of its own failure it may say anything
+        message = self._without_key(told.get("message")) or f"the upstream answered with status {status}"
         passed = status if status < 500 or status in (503, 504) else 502  # no 5xx that the description does not declare
         error = UpstreamError(passed, self._without_key(told.get("type")) or "upstream_error", message)
         error.code, error.outage = self._without_key(told.get("code")), status >= 500
         told_headers = ((name, response.headers.get(name, "")) for name in _PASSED_HEADERS)
         error.headers = {name: value for name, value in told_headers if value and value.isascii()}
         return error
+
+    async def _said(self, response: aiohttp.ClientResponse) -> dict[str, object]:
+        """What it says is wrong with the request; nothing where that cannot be read: the status says enough."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = _object(await self._body(response)).get("error")
+        except (UpstreamError, TimeoutError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _without_key(self, value: object) -> str:
         text = value if isinstance(value, str) else ""
@@ -221,6 +227,10 @@ def _failures() -> Iterator[None]:
         raise _too_slow() from None
     except aiohttp.ClientConnectorError:
         raise UpstreamError(502, "upstream_error", "the upstream cannot be reached") from None
+    except aiohttp.ClientResponseError:
+        raise UpstreamError(502, "upstream_error", "the upstream does not answer in HTTP") from None
+    except aiohttp.ServerDisconnectedError:
+        raise UpstreamError(502, "upstream_error", "the upstream closed the connection without an answer") from None
     except (aiohttp.ClientError, OSError, RuntimeError):  # the last where it is told to use what is closed
         raise UpstreamError(502, "upstream_error", "the upstream broke off its answer") from None
 

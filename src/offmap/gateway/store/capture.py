@@ -60,7 +60,9 @@ def captured(decision: Decision, content: object, capture: Capture) -> tuple[Dec
         content: anything that msgspec can write as JSON; None for no content.
         capture: what is kept.
     """
-    findings = tuple(msgspec.structs.replace(each, spans=_with_texts(each.spans, ())) for each in decision.findings)
+    findings = decision.findings
+    if any(each.spans for each in findings):
+        findings = tuple(msgspec.structs.replace(each, spans=_with_texts(each.spans, ())) for each in findings)
     record = msgspec.structs.replace(decision, content_sha256="", findings=findings)
     if capture == "none":
         return record, None

@@ -52,6 +52,8 @@ class ReviewRules(msgspec.Struct, frozen=True):
         """The ticket of a decision, None where nobody looks at it."""
         if decision.action == "escalate":
             return Ticket("escalated", 1.0, self.due_in, self.default)
+        if not self.sample:
+            return None
         draw = hashlib.sha256(canonical([self.seed, decision.id]).encode()).digest()
         drawn = int.from_bytes(draw[:8]) / 2**64 < self.sample
         return Ticket("sample", self.sample) if drawn else None
