@@ -62,6 +62,17 @@ def test_a_log_that_is_broken_says_where_and_why(url, place, capsys):
     assert said.startswith("BROKEN at row 3: its hash does not fit what it says. What holds: 2 rows")
 
 
+def test_of_a_broken_log_no_checkpoint_is_written_and_an_export_says_so(url, place, capsys):
+    tamper(place, "UPDATE audit SET record = replace(record, 'block', 'allow') WHERE seq = 3")
+    assert run(["audit", "checkpoint", "--out", "kept.json", "--store", url]) == 1
+    assert "BROKEN at row 3" in capsys.readouterr().out
+    assert not (place / "kept.json").exists()
+    assert run(["audit", "export", "--out", "audit.jsonl", "--store", url]) == 1
+    assert "6 rows: audit.jsonl" in (said := capsys.readouterr().out)
+    assert "BROKEN at row 3" in said
+    assert len((place / "audit.jsonl").read_text().splitlines()) == 6
+
+
 def test_a_log_against_a_checkpoint(url, place, capsys):
     assert run(["audit", "checkpoint", "--out", "kept.json", "--store", url]) == 0
     kept = json.loads((place / "kept.json").read_text())

@@ -97,11 +97,13 @@ def verify(
         with source.opened() as store:
             found = verify_store(store, kept)
     _write(_as_json(found) if json else _verdict(found, kept))
-    return 0 if found.broken_at is None else 1
+    return _code(found)
 
 
-def export(*, out: _File, source: StoreOptions = SERVED) -> None:
+def export(*, out: _File, source: StoreOptions = SERVED) -> int:
     """Write the whole log as JSON lines, and a manifest beside it that says how to check it without offmap.
+
+    All that is there is written; where the log does not hold, that is told, and the exit code is 1.
 
     Parameters
     ----------
@@ -113,14 +115,19 @@ def export(*, out: _File, source: StoreOptions = SERVED) -> None:
     require_file(out)
     with source.opened() as store:
         from offmap.gateway.store import export as write_export
+        from offmap.gateway.store import verify_export
         from offmap.gateway.store.export import manifest_path
 
         manifest = write_export(store, out, time.time())
-    _write(f"{manifest.rows} rows: {out}; manifest {manifest_path(out)}")
+    found = verify_export(out)
+    _write(f"{manifest.rows} rows: {out}; manifest {manifest_path(out)}. {_verdict(found)}")
+    return _code(found)
 
 
-def checkpoint(*, out: _File, source: StoreOptions = SERVED) -> None:
+def checkpoint(*, out: _File, source: StoreOptions = SERVED) -> int:
     """Write where the log ends now to a small file, to be kept where those who write the data base cannot reach it.
+
+    The log is checked first. Where it does not hold, nothing is written, and the exit code is 1.
 
     Parameters
     ----------
@@ -133,7 +140,10 @@ def checkpoint(*, out: _File, source: StoreOptions = SERVED) -> None:
     with source.opened(whole=True) as store:
         from offmap.gateway.store import write_checkpoint
 
-        _write(f"row {write_checkpoint(store, out).seq}: {out}")
+        found = write_checkpoint(store, out)
+    written = f"row {found.last.seq}: {out}"
+    _write(written if found.broken_at is None else f"{_verdict(found)} No checkpoint is written.")
+    return _code(found)
 
 
 def show(decision: str, /, *, source: StoreOptions = SERVED) -> None:
@@ -197,7 +207,11 @@ for command in (verify, export, checkpoint, show, purge, labels):
     audit.command(command)
 
 
-def _verdict(found: Verified, kept: Checkpoint | None) -> str:
+def _code(found: Verified) -> int:
+    return 0 if found.broken_at is None else 1
+
+
+def _verdict(found: Verified, kept: Checkpoint | None = None) -> str:
     rows = (
         f"{found.n} rows, of {found.purged} the content was purged; the last is row {found.last.seq}, {found.last.hash}"
     )

@@ -114,12 +114,13 @@ def require_closed(host: str, keys: Keys) -> None:
     Raises:
         InputError: others could reach the gateway and nothing would ask who they are.
     """
-    if keys or _is_loopback(host):
+    if keys or is_loopback(host):
         return
     raise InputError(f"host {host!r} can be reached by others and there are no API keys: make some, or use 127.0.0.1")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host's address or name leads to this machine and nowhere else; of names only "localhost" does."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -6,7 +6,6 @@ Knows HTTP and API keys, and nothing of what is decided.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +19,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
 
 from offmap.gateway.config import Server
-from offmap.gateway.keys import Keys, Role
+from offmap.gateway.keys import Keys, Role, is_loopback
 from offmap.gateway.wire.base import Refused
 
 OPEN = {"open": True}
@@ -175,11 +174,13 @@ async def add_headers(message: Message, _: Scope) -> None:
 
 
 def require_text(body: bytes) -> None:
-    """Refuse what is no UTF-8.
+    """Refuse what is empty, or no UTF-8.
 
     Raises:
-        Refused: it is not.
+        Refused: it is.
     """
+    if not body:
+        raise Refused(400, "the body is empty, wanted JSON")
     try:
         body.decode()
     except UnicodeDecodeError:
@@ -215,11 +216,7 @@ def _caller(keys: Keys, headers: Headers) -> Caller:
 def _require_local_name(host: str) -> None:
     """Without keys a page of another site could call here under a name of its own that leads to this machine."""
     name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    try:
-        local = ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        local = name.lower() == "localhost"
-    if not local:
+    if not is_loopback(name):
         raise Refused(403, "without API keys only localhost is served")
 
 

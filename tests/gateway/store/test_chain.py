@@ -16,7 +16,6 @@ from offmap.gateway.store import (
     Checkpoint,
     StoreError,
     Verified,
-    checkpoint,
     entries,
     export,
     find,
@@ -73,7 +72,7 @@ def test_rows_are_linked_and_come_back(filled, make):
     assert find(filled, "id-000003") == rows[2]
     assert find(filled, "id-none") is None
     assert verify(filled) == Verified(8, None, "", Checkpoint(8, rows[-1].hash))
-    assert checkpoint(filled) == Checkpoint(8, rows[-1].hash)
+    assert verify(filled).last == Checkpoint(8, rows[-1].hash)
 
 
 def test_an_empty_chain_holds(store):
@@ -147,7 +146,7 @@ def test_a_text_that_is_none_is_found(sqlite, make):
 
 
 def test_a_cut_end_with_its_head_set_back_shows_against_a_checkpoint(filled):
-    kept = checkpoint(filled)
+    kept = verify(filled).last
     with filled.write() as connection:
         connection.exec_driver_sql("DELETE FROM audit WHERE seq > 6")
         connection.exec_driver_sql("UPDATE audit_head SET seq = 6, hash = (SELECT hash FROM audit WHERE seq = 6)")
@@ -158,7 +157,7 @@ def test_a_cut_end_with_its_head_set_back_shows_against_a_checkpoint(filled):
 
 
 def test_a_chain_written_anew_shows_against_a_checkpoint(filled, make):
-    kept = checkpoint(filled)
+    kept = verify(filled).last
     with filled.write() as connection:
         connection.exec_driver_sql("DELETE FROM audit")
         connection.execute(sa.update(HEAD).values(seq=0, hash=GENESIS))
@@ -170,7 +169,7 @@ def test_a_chain_written_anew_shows_against_a_checkpoint(filled, make):
 
 
 def test_a_chain_that_grew_fits_its_checkpoint(filled, make):
-    kept = checkpoint(filled)
+    kept = verify(filled).last
     with AuditLog(filled) as log:
         log.submit(make(99)).result()
     assert verify(filled, kept).n == 9
@@ -213,7 +212,7 @@ def test_an_export_can_be_checked_by_hand(filled, tmp_path):
         assert msgspec.json.decode(row["record"], type=Decision).id == row["decision_id"]
     assert told["last"] == {"seq": 8, "hash": prev_hash}
     assert (told["rows"], told["exported_at"]) == (8, 5.0)
-    assert verify_export(path, checkpoint(filled)) == verify(filled)
+    assert verify_export(path, verify(filled).last) == verify(filled)
 
 
 def test_an_export_that_was_changed_is_found(filled, tmp_path):

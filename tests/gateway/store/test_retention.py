@@ -15,7 +15,6 @@ from offmap.gateway.store import (
     AuditLog,
     ReviewRules,
     StoreError,
-    checkpoint,
     decide,
     entries,
     export,
@@ -57,7 +56,7 @@ def contents(store):
 
 
 def test_what_is_old_is_purged_and_the_chain_holds(filled):
-    before, kept = verify(filled), checkpoint(filled)
+    before, kept = verify(filled), verify(filled).last
     assert (before.n, before.purged) == (9, 0)
     done = purge(filled, 104.0, 200.0)
     assert (done.rows, done.notes, done.before) == (4, 0, 104_000)
@@ -190,7 +189,7 @@ def test_a_purge_accounts_for_its_own_rows_and_no_others(filled):
 
 def test_purges_since_a_checkpoint_are_counted(filled):
     purge(filled, 102.0, 200.0)
-    kept = checkpoint(filled)
+    kept = verify(filled).last
     assert (verify(filled).purges, verify(filled, kept).purges) == (1, 0)
     purge(filled, 104.0, 201.0)
     assert (verify(filled).purges, verify(filled, kept).purges) == (2, 1)

@@ -70,3 +70,19 @@ def test_the_field_is_named_and_its_value_is_not(serve, path, body, told):
     message = answer.json()["error"]["message"]
     assert message.startswith(told if told.startswith("the body") else f"field {told}"), message
     assert "zebra" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "empty, wanted JSON"),
+        (b'"zebra', "no JSON: it ends too soon"),
+        (b"\xef\xbb\xbf{}", "no JSON: invalid character (byte 0)"),
+        (b'{"zebra": NaN}', "no JSON: invalid character (byte 10)"),
+        (b"[1,]", "no JSON: trailing comma in array (byte 3)"),
+    ],
+)
+def test_where_a_body_stops_being_json_is_told(client, body, told):
+    answer = client.post(DECISIONS, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"the body is {told}"

@@ -1,7 +1,7 @@
 """The gateway's memory: an audit log that cannot be changed unnoticed, a review queue, labels. SQLite or PostgreSQL."""
 
 from offmap.gateway.store.capture import CAPTURES, Capture
-from offmap.gateway.store.chain import Checkpoint, Entry, Purge, checkpoint, entries, find
+from offmap.gateway.store.chain import Checkpoint, Entry, Purge, entries, find
 from offmap.gateway.store.export import Manifest, export, read_checkpoint, verify_export, write_checkpoint
 from offmap.gateway.store.labels import Labelled, labelled, write_labels
 from offmap.gateway.store.log import AuditLog
@@ -31,7 +31,6 @@ __all__ = [
     "StoreError",
     "Ticket",
     "Verified",
-    "checkpoint",
     "counts",
     "decide",
     "enqueue",

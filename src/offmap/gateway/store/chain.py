@@ -219,16 +219,6 @@ def head(connection: sa.Connection, *, hold: bool = False) -> Checkpoint:
     return _end(connection.execute(_HELD if hold else _HEAD).all())
 
 
-def checkpoint(store: Store) -> Checkpoint:
-    """Where the chain ends now.
-
-    Raises:
-        StoreError: see ``Store.read``.
-    """
-    with store.read() as connection:
-        return head(connection)
-
-
 def entries(
     connection: sa.Connection, after: int | None = None, limit: int | None = None
 ) -> Generator[Entry, None, None]:

@@ -16,9 +16,8 @@ import msgspec
 from offmap.atomic import whole_file, write_whole
 from offmap.errors import InputError
 from offmap.gateway.store.chain import Checkpoint, Entry, entries, head
-from offmap.gateway.store.chain import checkpoint as end_of
 from offmap.gateway.store.opening import Store
-from offmap.gateway.store.verifying import Verified, verify_rows
+from offmap.gateway.store.verifying import Verified, verify, verify_rows
 
 T = TypeVar("T")
 FORMAT = "offmap-audit/1"
@@ -122,16 +121,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return last
 
 
-def write_checkpoint(store: Store, path: Path) -> Checkpoint:
-    """Write where the chain ends now to a small file, to be kept where the data base's writers cannot reach it.
+def write_checkpoint(store: Store, path: Path) -> Verified:
+    """Walk the chain and write where it ends to a small file, to be kept where the data base's writers cannot reach it.
+
+    Nothing is written where the chain does not hold: whoever finds the file later takes all before it for unchanged.
 
     Raises:
         InputError: no file can be made there.
-        StoreError: see ``Store.read``.
+        StoreError: see ``verifying.verify``.
     """
-    last = end_of(store)
-    write_whole(path, msgspec.json.encode(last) + b"\n")
-    return last
+    found = verify(store)
+    if found.broken_at is None:
+        write_whole(path, msgspec.json.encode(found.last) + b"\n")
+    return found
 
 
 def _read(path: Path, kind: type[T]) -> T:

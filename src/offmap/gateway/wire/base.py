@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import ClientException, HTTPException, SerializationException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
 from offmap.conversation import Conversation, Message, Tool, parse_messages, parse_row, parse_tools
@@ -175,7 +175,17 @@ def _told(error: Exception) -> str:
         return f"field {found[1]}: wanted {found[2]}" if found else ""
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         return "; ".join(filter(None, map(_field, error.extra[:8])))
-    return ""
+    return _no_json(error)
+
+
+def _no_json(error: Exception) -> str:
+    """Where the body stops being JSON; "" where that is not what was wrong."""
+    wrapped = error.__cause__ if isinstance(error, ClientException) else None
+    cause = wrapped.__cause__ if isinstance(wrapped, SerializationException) else None
+    if type(cause) is not msgspec.DecodeError:  # its heirs repeat what was sent
+        return ""
+    why = str(cause).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too soon")
+    return f"the body is no JSON: {why}"
 
 
 def _field(extra: Object) -> str:
