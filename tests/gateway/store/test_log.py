@@ -18,6 +18,7 @@ from offmap.gateway.store import (
     ReviewRules,
     StoreError,
     Ticket,
+    chain,
     counts,
     entries,
     open_store,
@@ -88,6 +89,26 @@ def test_the_log_keeps_one_connection_and_takes_another_where_that_leads_nowhere
         assert len(taken) == 3  # with the reader's
         assert written(store) == [make(number).id for number in range(6)]
         assert verify(store).n == 6
+
+
+def test_a_connection_that_ends_within_a_transaction_keeps_nothing_of_it(postgres, make, monkeypatch):
+    with contextlib.closing(open_store(postgres.new())) as store, AuditLog(store, review=ReviewRules()) as log:
+        log.submit(make(0, "escalate")).result()
+        move = chain._MOVE.on
+
+        def cut(connection, *values):
+            monkeypatch.undo()
+            with store.read() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({connection.connection.info.backend_pid})")
+            return move(connection, *values)
+
+        monkeypatch.setattr(chain._MOVE, "on", cut)  # the row is there, the head is not moved yet
+        with pytest.raises(StoreError):
+            log.submit(make(1, "escalate")).result()
+        log.submit(make(2, "escalate")).result()
+        assert written(store) == [make(number).id for number in (0, 2)]
+        assert verify(store).n == 2
+        assert counts(store, 0.0).waiting == 2
 
 
 def test_another_file_in_the_place_of_the_first_is_written_to_next(tmp_path, make):
