@@ -14,7 +14,8 @@ class Telling:
     def __init__(self) -> None:
         self._made: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
-        self._kept: Decision | BaseException = RuntimeError("the decision was not recorded")
+        self._kept: Decision | None = None
+        self._error: BaseException | None = None
 
     async def ahead(self) -> Ahead:
         """The decision as soon as it is made. Raises what kept it from being made."""
@@ -22,9 +23,9 @@ class Telling:
 
     async def over(self) -> Decision:
         """The decision once that is over; see ``Ahead.kept``."""
-        await self._over.wait()
-        if isinstance(self._kept, BaseException):
-            raise self._kept
+        await self._over.wait()  # an event wakes who waits in the next turn of the loop, a shielded task in the third
+        if self._kept is None:
+            raise self._error or RuntimeError("the decision was not recorded")
         return self._kept
 
     def made(self, decision: Decision) -> None:
@@ -39,12 +40,10 @@ class Telling:
 
     def ended(self, recording: asyncio.Task[Decision]) -> None:
         """What made and recorded it has ended: what was not told by now never will be."""
-        error = None if recording.cancelled() else recording.exception()
-        if not self._over.is_set():
-            self._kept = error or self._kept
-            self._over.set()
+        self._error = None if recording.cancelled() else recording.exception()
+        self._over.set()
         if not self._made.done():
-            self._made.set_exception(error or RuntimeError("no decision was made"))
+            self._made.set_exception(self._error or RuntimeError("no decision was made"))
 
 
 @dataclass(frozen=True)
