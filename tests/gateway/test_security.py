@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offmap.errors import InputError
-from offmap.gateway.config import Server
+from offmap.gateway.config import Server, Upstream
 from offmap.gateway.keys import Keys, new_key
 from offmap.gateway.security import HEADERS, RateLimit
 from offmap.gateway.service import Service
@@ -57,6 +57,18 @@ def test_roles(serve, role, path, status):
     key, record = new_key("someone", role)
     client = serve(keys=Keys((record,)))
     assert client.post(path, json=[], headers={"x-api-key": key}).status_code == status
+
+
+def test_every_route_says_who_may_call_it(serve):
+    _, record = new_key("someone", "caller")
+    app = serve(keys=Keys((record,)), upstream=Upstream("http://127.0.0.1:1/v1")).app
+    routes = [route for route in app.routes if not route.path.startswith("/openapi")]
+    handlers = [(route.path, handler) for route in routes for handler in getattr(route, "route_handlers", ())]
+    assert len(handlers) > 20
+    silent = [
+        path for path, each in handlers if not {"open", "roles"} & set(each.opt) and "OPTIONS" not in each.http_methods
+    ]
+    assert silent == []
 
 
 def test_what_asks_for_no_key_tells_nothing_but_health(serve):

@@ -91,13 +91,13 @@ def _own(service: Service) -> list[Any]:
         return Response(Health("unready" if reasons else "ready", reasons), status_code=503 if reasons else 200)
 
     # A caller who probes could read there what its probes did.
-    guards = [roles("reviewer")] if service.keys else []
+    reviewers = roles("reviewer") if service.keys else {}
 
-    @get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False, guards=guards)
+    @get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False, opt=reviewers)
     async def metrics() -> bytes:
         return service.telemetry.text()
 
-    @get("/v1/drift", guards=[roles("reviewer")], responses=ERRORS, summary="Whether traffic is what it was")
+    @get("/v1/drift", opt=roles("reviewer"), responses=ERRORS, summary="Whether traffic is what it was")
     async def drift() -> Report:
         return await asyncio.to_thread(service.drift.report)
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.enums import ScopeType
-from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
 
@@ -86,7 +84,7 @@ class RateLimit:
 
 
 class Gate(ASGIMiddleware):
-    """Limits for every route, and API keys for every one that is neither ``OPEN`` nor a ``PAGE``.
+    """Limits for every route, and API keys and their roles for every one that is neither ``OPEN`` nor a ``PAGE``.
 
     Args:
         server: the limits.
@@ -114,16 +112,19 @@ class Gate(ASGIMiddleware):
         headers = Headers.from_scope(scope)
         if not self._keys:
             _require_local_name(headers.get("host", ""))
-        if not scope["route_handler"].opt.get("open"):
+        opt = scope["route_handler"].opt
+        if not opt.get("open"):
             caller = _caller(self._keys, headers)
             scope["user"] = caller
             if wait := self._rate.wait(caller.name):
                 raise Refused(429, retry_after=wait)
+            if "roles" in opt and not caller.may(*opt["roles"]):
+                raise Refused(403)
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):  # type: ignore[typeddict-item]
             return receive
         # Another type would let a page of any site post here unasked, since a browser sends it without a preflight.
         # What a browser does send so, a form, goes to our pages alone, which ask where it comes from.
-        wanted = _FORM if scope["route_handler"].opt.get("page") else "application/json"
+        wanted = _FORM if opt.get("page") else "application/json"
         if headers.get("content-type", "").partition(";")[0].strip().lower() != wanted:
             raise Refused(415, f"wanted content of type {wanted}")
         body = await self._body(headers, receive, wanted)
@@ -154,15 +155,9 @@ class Gate(ASGIMiddleware):
             self._reading[kind] -= 1
 
 
-def roles(*wanted: Role) -> Callable[[ASGIConnection, BaseRouteHandler], Awaitable[None]]:  # type: ignore[type-arg]
-    """A guard: one of these roles, or an admin."""
-
-    # Asynchronous, since Litestar would run it in a thread for each request.
-    async def guard(connection: ASGIConnection, _: BaseRouteHandler) -> None:  # type: ignore[type-arg]
-        if not connection.user.may(*wanted, "admin"):
-            raise Refused(403)
-
-    return guard
+def roles(*wanted: Role) -> dict[str, tuple[Role, ...]]:
+    """The ``opt`` of a route for keys of these roles, and for admins. Without it any key will do."""
+    return {"roles": (*wanted, "admin")}
 
 
 async def add_headers(message: Message, _: Scope) -> None:

@@ -104,7 +104,7 @@ def chat_router(service: Service, upstream: Upstream | None = None) -> Router:
         except UpstreamError as error:
             return _error(error)
 
-    return Router("/v1", route_handlers=[complete, models], guards=[roles("caller")], tags=["chat"])
+    return Router("/v1", route_handlers=[complete, models], opt=roles("caller"), tags=["chat"])
 
 
 _UPSTREAMS = {

@@ -128,7 +128,7 @@ def router(service: Service) -> Router:
         asks = _response_asks(service, calls.of(request.user.name, call), replies, data, name)
         return _response_answer(service, replies, asks, await service.decide_all(asks, caller=request.user.name))
 
-    return Router("/beta", route_handlers=[guard], guards=[roles("caller")], tags=["litellm"])
+    return Router("/beta", route_handlers=[guard], opt=roles("caller"), tags=["litellm"])
 
 
 def _request(data: GuardrailRequest) -> Conversation:

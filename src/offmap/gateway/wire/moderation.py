@@ -88,7 +88,7 @@ def router(service: Service) -> Router:
         decisions = await service.decide_all(asks, caller=request.user.name)
         return ModerationAnswer(f"modr-{decisions[0].id}", service.engine.policy, [_result(each) for each in decisions])
 
-    return Router("/v1", route_handlers=[moderate], guards=[roles("caller")], tags=["moderation"])
+    return Router("/v1", route_handlers=[moderate], opt=roles("caller"), tags=["moderation"])
 
 
 def _texts(given: str | list[Any]) -> list[str]:

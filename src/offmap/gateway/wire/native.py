@@ -117,7 +117,7 @@ def router(service: Service) -> Router:
         answer = _answer(service, decision, row, request.user)
         return Response(answer, status_code=503 if failed else 200, headers=headers)
 
-    return Router("/v1", route_handlers=[score, decide], guards=[roles("caller", "reviewer")], tags=["native"])
+    return Router("/v1", route_handlers=[score, decide], opt=roles("caller", "reviewer"), tags=["native"])
 
 
 def _decision_errors() -> dict[int, ResponseSpec]:

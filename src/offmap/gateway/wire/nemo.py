@@ -73,7 +73,7 @@ def router(service: Service) -> Router:
         decisions = await service.decide_all(_asks(service, data), caller=request.user.name)
         return _answer(service, decisions)
 
-    return Router("/v1/guardrail", route_handlers=[check], guards=[roles("caller")], tags=["nemo"])
+    return Router("/v1/guardrail", route_handlers=[check], opt=roles("caller"), tags=["nemo"])
 
 
 def _asks(service: Service, data: CheckRequest) -> list[Ask]:

@@ -61,7 +61,7 @@ def router(service: Service) -> Router:
         person = item.verdict, item.decided_by, item.note, item.decided_at
         return ReviewAnswer(item.decision_id, item.state, item.action, item.due_at, *person)
 
-    return Router("/v1/reviews", route_handlers=[review], guards=[roles("caller", "reviewer")], tags=["native"])
+    return Router("/v1/reviews", route_handlers=[review], opt=roles("caller", "reviewer"), tags=["native"])
 
 
 async def _found(store: Store, decision_id: str, caller: Caller) -> Item:
