@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from offmap.evidence import Span
-from offmap.gateway.config import Actions, Gateway, Limits, MonitorTable, Server, StageTable, Store
+from offmap.gateway.config import Actions, Audit, Gateway, Limits, MonitorTable, Server, StageTable, Store
 from offmap.gateway.decision import STAGES, Finding
 
 SECRET = "zebra-secret"  # noqa: S105
@@ -63,6 +63,7 @@ def configured(tmp_path):
             server=server,
             upstream=upstream,
             store=Store(f"sqlite:///{tmp_path}/gateway.sqlite"),
+            audit=Audit(timeout_ms=20_000),  # a busy machine is no fault of the log
         )
 
     return configuration

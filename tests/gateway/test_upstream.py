@@ -129,12 +129,11 @@ def test_no_failure_has_a_status_that_is_not_declared(status, passed):
     assert (error.status, error.outage) == (passed, status >= 500)
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_the_gateways_and_nothing_of_it_is_told(status):
+def test_a_refused_key_is_the_gateways_and_nothing_of_it_is_told():
     told = {"error": {"message": "Incorrect API key provided: sk-v*****ret", "type": "auth"}}
-    error = failed(plain(json.dumps(told).encode(), b"%d X" % status))
+    error = failed(plain(json.dumps(told).encode(), b"401 X"))
     assert (error.status, error.kind, error.outage) == (502, "upstream_error", True)
-    assert str(error) == f"the upstream refused the gateway's key with status {status}"
+    assert str(error) == "the upstream refused the gateway's key"
 
 
 def test_what_it_says_of_its_own_failure_is_not_passed_on():

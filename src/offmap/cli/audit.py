@@ -103,7 +103,8 @@ def verify(
 def export(*, out: _File, source: StoreOptions = SERVED) -> int:
     """Write the whole log as JSON lines, and a manifest beside it that says how to check it without offmap.
 
-    All that is there is written; where the log does not hold, that is told, and the exit code is 1.
+    It is checked as well: where it does not hold, that is told, all of it is written, and the exit code is 1. Where a
+    row cannot be read, nothing is written, and the exit code is 2.
 
     Parameters
     ----------
@@ -115,11 +116,11 @@ def export(*, out: _File, source: StoreOptions = SERVED) -> int:
     require_file(out)
     with source.opened() as store:
         from offmap.gateway.store import export as write_export
-        from offmap.gateway.store import verify_export
+        from offmap.gateway.store import verify as verify_store
         from offmap.gateway.store.export import manifest_path
 
         manifest = write_export(store, out, time.time())
-    found = verify_export(out)
+        found = verify_store(store)
     _write(f"{manifest.rows} rows: {out}; manifest {manifest_path(out)}. {_verdict(found)}")
     return _code(found)
 

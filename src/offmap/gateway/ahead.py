@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from offmap.gateway.decision import Decision
+
+_log = logging.getLogger(__name__)
 
 
 class Telling:
@@ -21,19 +24,19 @@ class Telling:
         """The decision as soon as it is made. Raises what kept it from being made."""
         return Ahead(await self._made, self)
 
-    async def over(self) -> Decision:
-        """The decision once that is over; see ``Ahead.kept``."""
+    async def record(self) -> Decision:
+        """See ``Ahead.kept``."""
         await self._over.wait()  # an event wakes who waits in the next turn of the loop, a shielded task in the third
         if self._kept is None:
             raise self._error or RuntimeError("the decision was not recorded")
         return self._kept
 
-    def made(self, decision: Decision) -> None:
+    def tell_made(self, decision: Decision) -> None:
         """It is made, and not recorded yet."""
         if not self._made.done():
             self._made.set_result(decision)
 
-    def kept(self, decision: Decision) -> None:
+    def tell_kept(self, decision: Decision) -> None:
         """It is on record, or could not be recorded."""
         self._kept = decision
         self._over.set()
@@ -41,6 +44,8 @@ class Telling:
     def ended(self, recording: asyncio.Task[Decision]) -> None:
         """What made and recorded it has ended: what was not told by now never will be."""
         self._error = None if recording.cancelled() else recording.exception()
+        if self._kept and self._error:  # the decision stands; metrics, or the watch over drift, do not know of it
+            _log.error("beside decision %s: %s", self._kept.id, type(self._error).__name__)
         self._over.set()
         if not self._made.done():
             self._made.set_exception(self._error or RuntimeError("no decision was made"))
@@ -59,4 +64,4 @@ class Ahead:
 
     async def kept(self) -> Decision:
         """The decision, on record; another one where it could not be recorded."""
-        return await self._telling.over()
+        return await self._telling.record()

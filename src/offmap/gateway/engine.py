@@ -19,22 +19,21 @@ import msgspec
 from offmap.conversation import Conversation
 from offmap.conversation.types import content_sha256
 from offmap.errors import InputError
-from offmap.gateway.config import Gateway, StageTable
-from offmap.gateway.decision import STOPS, Decision, Finding, Stage
+from offmap.gateway.config import Gateway
+from offmap.gateway.decision import Decision, Finding, Stage
 from offmap.gateway.memory import Memory
 from offmap.gateway.policy import (
-    ERRORS,
     Ruling,
     Signal,
     bands,
     enforces,
     policy_id,
-    promoted,
     require_consistent,
     rule,
     signals,
     without_bands,
 )
+from offmap.gateway.request import Request
 from offmap.gateway.uuid7 import uuid7
 
 _log = logging.getLogger(__name__)
@@ -76,32 +75,6 @@ class Clocks:
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One call of ``decide``.
-
-    ``content`` is the conversation together with what is remembered of it, ``forgotten`` what is not any more.
-    ``table`` and ``policy`` are those that it began with.
-    """
-
-    stage: Stage
-    table: StageTable
-    policy: str
-    content: Conversation
-    conversation_id: str
-    caller: str
-    started: float
-    deadline: float
-    partial: bool = False
-    content_sha256: str = ""
-    forgotten: int = 0
-
-    @property
-    def enforced(self) -> bool:
-        """Whether the policy is enforced for this conversation."""
-        return promoted(self.table.percent, self.conversation_id or self.content_sha256)
 
 
 class Engine:
@@ -174,6 +147,7 @@ class Engine:
         caller: str = "",
         deadline: float | None = None,
         partial: bool = False,
+        foreseen: Finding | None = None,
         made: Callable[[Decision], object] | None = None,
     ) -> Decision:
         """What is done about a conversation, recorded.
@@ -185,6 +159,7 @@ class Engine:
             caller: the name of the API key.
             deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
             partial: whether it is a part of a reply of which more may come; told in the decision, nothing else.
+            foreseen: what the stage's first monitor found of this very conversation already; it is not asked again.
             made: called with the decision before it is recorded; what is returned differs where it could not be.
 
         Raises:
@@ -196,7 +171,9 @@ class Engine:
         latest = started + self.gateway.limits.deadline_ms / 1000
         ends = latest if deadline is None else min(latest, deadline)
         table = self.gateway.stages[stage]
-        request = _Request(stage, table, self.policy, conversation, conversation_id, caller, started, ends, partial)
+        began = started - foreseen.seconds if foreseen else started
+        who = conversation_id, caller
+        request = Request(stage, table, self.policy, conversation, *who, began, ends, partial, foreseen)
         decision, about = await self._deliberate(request)
         if made:
             made(decision)
@@ -206,7 +183,18 @@ class Engine:
             _log.warning("fail-open: rule %s, decision %s", decision.rule, decision.id)
         return decision
 
-    async def _deliberate(self, request: _Request) -> tuple[Decision, Conversation]:
+    async def foresee(self, stage: Stage, conversation: Conversation) -> Finding:
+        """What the first monitor of a stage finds, before it is known whether that will be asked. Nothing is recorded.
+
+        Raises:
+            InputError: the policy has no such stage.
+        """
+        if not self.watches(stage):
+            raise InputError(f"stages.{stage}: the policy has no such stage")
+        deadline = self._clocks.monotonic() + self.gateway.limits.deadline_ms / 1000
+        return await self._ask(bands(self.gateway.stages[stage])[0].monitor, conversation, deadline)
+
+    async def _deliberate(self, request: Request) -> tuple[Decision, Conversation]:
         """The decision, and what it is about."""
         try:
             request = self._with_memory(request)
@@ -220,20 +208,23 @@ class Engine:
             ruling = stopped if enforces(request.table) else passed
             return self._decision(request, ruling, (), "internal"), request.content
 
-    def _with_memory(self, request: _Request) -> _Request:
-        content, forgotten = request.content, 0
+    def _with_memory(self, request: Request) -> Request:
+        content, forgotten, foreseen = request.content, 0, request.foreseen
         if request.stage == "conversation" and request.conversation_id:
             known = self._memory.merge((request.caller, request.conversation_id), content.messages)
             content, forgotten = msgspec.structs.replace(content, messages=known.messages), known.forgotten
-        return replace(request, content=content, content_sha256=content_sha256(content), forgotten=forgotten)
+            foreseen = None  # that was of another conversation
+        known_by = content_sha256(content)
+        return replace(request, content=content, content_sha256=known_by, forgotten=forgotten, foreseen=foreseen)
 
-    async def _cascade(self, request: _Request) -> tuple[tuple[Finding, ...], tuple[Signal, ...]]:
+    async def _cascade(self, request: Request) -> tuple[tuple[Finding, ...], tuple[Signal, ...]]:
         """What each monitor found, and what was met. Where a failure is allowed, those behind it are still asked."""
         steps = bands(request.table)
         findings: list[Finding] = []
         met: tuple[Signal, ...] = ()
         for number, step in enumerate(steps, start=1):
-            findings.append(await self._ask(step.monitor, request))
+            foreseen = request.foreseen if number == 1 else None
+            findings.append(foreseen or await self._ask(step.monitor, request.content, request.deadline))
             found, settled = signals(request.table, step, findings[-1], last=number == len(steps))
             met += found
             if settled:
@@ -241,39 +232,17 @@ class Engine:
         names = [step.monitor for step in steps[len(findings) :]]
         return (*findings, *(Finding(name, self.monitors[name].version, "skipped") for name in names)), met
 
-    async def _ask(self, name: str, request: _Request) -> Finding:
-        monitor, left = self.monitors[name], request.deadline - self._clocks.monotonic()
+    async def _ask(self, name: str, content: Conversation, deadline: float) -> Finding:
+        monitor, left = self.monitors[name], deadline - self._clocks.monotonic()
         try:
             async with asyncio.timeout(max(left, 0)):
-                finding = await monitor.ask(request.content, left)
+                finding = await monitor.ask(content, left)
         except TimeoutError:
             return Finding(name, monitor.version, "timeout")
         return finding
 
-    def _decision(self, request: _Request, ruling: Ruling, findings: tuple[Finding, ...], why: str = "") -> Decision:
-        now, action = self._clocks.wall(), ruling.action
-        failures = [each.outcome for each in findings if each.outcome in ERRORS]
-        signal = failures[0] if failures and ruling.signal == "error" else ruling.signal
-        return Decision(
-            id=uuid7(now),
-            at=now,
-            stage=request.stage,
-            action=action,
-            would=ruling.would,
-            status=ruling.status,
-            rule=f"{request.stage}.{why or signal}",
-            policy=request.policy,
-            conversation=request.conversation_id,
-            caller=request.caller,
-            content_sha256=request.content_sha256,
-            findings=findings,
-            replacement=request.table.refusal if action in STOPS else "",
-            fallback=request.table.fallback if action == "modify" else "",
-            messages=len(request.content.messages),
-            forgotten=request.forgotten,
-            partial=request.partial,
-            seconds=self._clocks.monotonic() - request.started,
-        )
+    def _decision(self, request: Request, ruling: Ruling, findings: tuple[Finding, ...], why: str = "") -> Decision:
+        return request.decided(ruling, findings, why, at=self._clocks.wall(), ended=self._clocks.monotonic())
 
     async def stop(
         self,

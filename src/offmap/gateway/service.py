@@ -9,11 +9,11 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
@@ -58,6 +58,7 @@ class Ask:
     conversation: Conversation
     conversation_id: str = ""
     partial: bool = False
+    foreseen: Finding | None = None
 
 
 class Service:
@@ -196,16 +197,26 @@ class Service:
         """
         self.require_stages(ask.stage)
         telling = Telling()
-        recording = asyncio.create_task(self._begun(ask, caller, telling))
-        self._ahead.add(recording)
-        recording.add_done_callback(self._ahead.discard)
-        recording.add_done_callback(telling.ended)
+        self._recording(self._begun(ask, caller, telling)).add_done_callback(telling.ended)
         return await telling.ahead()
+
+    async def foresee(self, ask: Ask) -> Finding | None:
+        """What the first monitor of a stage finds, for an ``Ask`` that may follow: nothing is decided or recorded.
+
+        None where it failed, so that it is asked again in its turn, and where there is little room: others need it.
+        """
+        if 2 * self.pending >= self.gateway.server.queue:
+            return None
+        finding = await self.engine.foresee(ask.stage, ask.conversation)
+        return None if finding.outcome in ERRORS else finding
 
     async def stop(
         self, ask: Ask, action: Literal["block", "error"], why: str, *, caller: str = "", replacement: str = ""
     ) -> Decision:
-        """A decision that no monitor was asked for, recorded, counted and logged; see ``Engine.stop``."""
+        """A decision that no monitor was asked for, recorded, counted and logged; see ``Engine.stop``.
+
+        It is recorded whoever waits for that.
+        """
         stopping = self.engine.stop(
             ask.stage,
             ask.conversation,
@@ -215,7 +226,7 @@ class Service:
             caller=caller,
             replacement=replacement,
         )
-        decision = await self._told(ask.stage, stopping)
+        decision = await asyncio.shield(self._recording(self._told(ask.stage, stopping)))
         _log.warning("stopped unasked: rule %s, decision %s", decision.rule, decision.id)
         return decision
 
@@ -248,6 +259,13 @@ class Service:
         if self.live.take(found):
             self.engine.adopt(found.gateway)
 
+    def _recording(self, deciding: Coroutine[Any, Any, Decision]) -> asyncio.Task[Decision]:
+        """A task of its own, which going down waits for: it ends though whoever asked has left."""
+        recording = asyncio.create_task(deciding)
+        self._ahead.add(recording)
+        recording.add_done_callback(self._ahead.discard)
+        return recording
+
     async def _begun(self, ask: Ask, caller: str, telling: Telling) -> Decision:
         with self._room_for(1):
             return await self._decide(ask, caller, telling)
@@ -259,7 +277,8 @@ class Service:
             conversation_id=ask.conversation_id,
             caller=caller,
             partial=ask.partial,
-            made=telling.made if telling else None,
+            foreseen=ask.foreseen,
+            made=telling.tell_made if telling else None,
         )
         decision = await self._told(ask.stage, deciding, telling)
         self.drift.saw(decision, ask.conversation)
@@ -273,7 +292,7 @@ class Service:
             if not decision.on_record:
                 self._unrecorded_at = time.monotonic()
             if telling:
-                telling.kept(decision)
+                telling.tell_kept(decision)
                 await asyncio.sleep(0)  # who waits for it goes on first
             told(decision)
         return decision

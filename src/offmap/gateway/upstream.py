@@ -23,8 +23,6 @@ from offmap.gateway.config import Upstream as Table
 from offmap.gateway.sse import Events
 
 T = TypeVar("T")
-_OURS = (401, 403)
-"""What an upstream answers to the gateway's key: the caller's is another one, and no fault of theirs."""
 _PASSED_HEADERS = ("retry-after",)
 _MOST_ERROR_TEXT = 500
 _KEPT_SECONDS = 4.0
@@ -193,8 +191,8 @@ class Upstream:
         status = response.status
         if status < 400:
             return UpstreamError(502, "upstream_error", "the upstream answered with a redirect, which is not followed")
-        if status in _OURS:
-            return UpstreamError(502, "upstream_error", f"the upstream refused the gateway's key with status {status}")
+        if status == 401:  # the caller's key is another one, and no fault of theirs
+            return UpstreamError(502, "upstream_error", "the upstream refused the gateway's key")
         told = await self._said(response) if status < 500 else {}  # of its own failure it may say anything
         message = self._without_key(told.get("message")) or f"the upstream answered with status {status}"
         passed = status if status < 500 or status in (503, 504) else 502  # no 5xx that the description does not declare

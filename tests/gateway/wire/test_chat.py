@@ -132,7 +132,7 @@ def test_arguments_are_looked_at_whole_and_what_cannot_be_parsed_is_stopped(prox
     answer = ask(client)
     assert answer.json()["choices"][0]["message"].get("tool_calls") is None
     assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
-    assert {action for action, _ in recorded(client)} == {"allow", "block"}
+    assert recorded(client)[-1][0] == "block"
 
 
 def test_calls_are_passed_on_as_they_were_written(proxy, behind, monitor):
@@ -142,7 +142,7 @@ def test_calls_are_passed_on_as_they_were_written(proxy, behind, monitor):
     found = ask(client).json()["choices"][0]
     assert found["message"]["tool_calls"] == calls
     assert found["finish_reason"] == "tool_calls"
-    assert [len(each.tool_calls) for each in replies(monitor)] == [2, 1, 1]
+    assert sorted(len(each.tool_calls) for each in replies(monitor)) == [1, 1, 2]
 
 
 def test_read_only_tools_are_a_hard_list_at_dispatch(proxy, behind):

@@ -1,31 +1,35 @@
-"""The text of a reply and its calls are looked at beside each other; what leaves is what all looks let through."""
+"""Calls are looked at while the text is; what is found of them counts where the text leaves the reply as it was."""
 
 import asyncio
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from tests.gateway.conftest import Monitor
 from tests.gateway.wire.chatting import ask, call, choice, recorded, replies
 
-from offmap.gateway.config import Actions, Limits
-from offmap.gateway.store import entries
+from offmap.gateway.config import Actions, Limits, Server, StageTable
 
 CALLS = [call("look", f'{{"at": {n}}}', f"c{n}") for n in range(7)]
+BOMB = call("send", '{"what": "bomb"}', "c9")
 
 
 @dataclass
 class Counting(Monitor):
-    """Tells how many it was asked about at once."""
+    """Tells how many it was asked about at once, and fails where it is asked about more than one, if told to."""
 
     now: int = 0
     most: int = 0
+    alone: bool = False
 
     async def ask(self, conversation, timeout=None):
         self.now += 1
         self.most = max(self.most, self.now)
         try:
             await asyncio.sleep(0.02)
-            return await super().ask(conversation, timeout)
+            found = msgspec.structs.replace(await super().ask(conversation, timeout), seconds=0.02)
+            crowded = self.alone and self.now > 1
+            return msgspec.structs.replace(found, outcome="timeout", p_value=None) if crowded else found
         finally:
             self.now -= 1
 
@@ -33,6 +37,20 @@ class Counting(Monitor):
 @pytest.fixture
 def monitor():
     return Counting()
+
+
+@pytest.fixture
+def policies(proxy):
+    """A function that opens a proxy whose stages have policies of their own."""
+
+    def opened(**stages):
+        client = proxy(stages=tuple(stages))
+        engine = client.service.engine
+        tables = {name: StageTable(**{"cascade": ("fake",), **fields}) for name, fields in stages.items()}
+        engine.gateway = msgspec.structs.replace(engine.gateway, stages=tables)
+        return client
+
+    return opened
 
 
 def test_text_and_calls_are_looked_at_at_once_as_many_as_share_a_pass(proxy, behind, monitor):
@@ -46,40 +64,75 @@ def test_text_and_calls_are_looked_at_at_once_as_many_as_share_a_pass(proxy, beh
     assert sorted(looks) == sorted([[each["id"] for each in CALLS], *([each["id"]] for each in CALLS)])
 
 
-def test_what_stops_the_reply_ends_the_looking(proxy, behind, monitor):
-    client = proxy(limits=Limits(max_batch=2), stages=("tool_call",))
-    behind.says(choice(None, "tool_calls", tool_calls=[*CALLS[:2], call("look", '{"at": "bomb"}'), *CALLS[3:]]))
+def test_a_call_that_stops_the_reply_ends_the_looking(proxy, behind):
+    client = proxy(stages=("tool_call",))
+    behind.says(choice(None, "tool_calls", tool_calls=[CALLS[0], BOMB, *CALLS[1:]]))
     assert ask(client).json()["choices"][0]["finish_reason"] == "content_filter"
-    assert len(replies(monitor)) == 3  # the calls that share a pass: the text has no stage
-    assert [action for action, _ in recorded(client)].count("block") == 1
+    assert recorded(client) == [("allow", "tool_call.pass"), ("block", "tool_call.unsafe")]
 
 
-def test_the_answer_names_the_decision_about_the_text_where_both_stop(proxy, behind):
-    client = proxy()
-    behind.says(choice("A bomb.", "tool_calls", tool_calls=CALLS[:2]))
-    named = ask(client).headers["x-offmap-decision"]
-    with client.service.store.read() as connection:
-        stopped = {
-            each.decision.id: each.decision.rule for each in entries(connection) if each.decision.action == "block"
-        }
-    assert stopped[named] == "response.unsafe"
-    assert sorted(stopped.values()) == ["response.unsafe", "tool_call.unsafe", "tool_call.unsafe"]
+@pytest.mark.parametrize("action", ["block", "escalate"])
+def test_where_the_text_stops_the_reply_nothing_is_decided_about_its_calls(policies, behind, monitor, action):
+    client = policies(response={"actions": Actions(unsafe=action)}, tool_call={"actions": Actions(unsafe="escalate")})
+    behind.says(choice("A bomb.", "tool_calls", tool_calls=CALLS))
+    answer = ask(client)
+    assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
+    assert monitor.most == 8
+    assert recorded(client) == [(action, "response.unsafe")]
 
 
-def test_a_call_that_the_look_at_the_text_takes_out_does_not_leave_for_having_passed_its_own(proxy, behind, monitor):
-    fallback = {"actions": Actions(unsafe="modify", unknown="modify"), "fallback": "read_only_tools"}
-    client = proxy(stages=("response", "tool_call"), read_only_tools=("look",), **fallback)
-    calls = [call("look", "{}", "c1"), call("send", '{"to": "quux"}', "c2"), call("send", "{}", "c3")]
-    behind.says(choice("Sending.", "tool_calls", tool_calls=calls))
-    found = ask(client).json()["choices"][0]["message"]
-    assert [each["id"] for each in found["tool_calls"]] == ["c1"]
-    assert ("allow", "tool_call.pass") in recorded(client)
-
-
-def test_the_shortest_of_what_the_looks_leave_of_the_text_leaves(proxy, behind, cutting):
-    client = proxy(**cutting)
+def test_where_the_text_is_cut_what_was_found_of_its_calls_is_not_used(policies, behind):
+    client = policies(response={"actions": Actions(unsafe="modify"), "fallback": "partial"}, tool_call={})
     behind.says(choice("First. A bomb here.", "tool_calls", tool_calls=CALLS[:2]))
     found = ask(client).json()["choices"][0]
     assert found["message"]["content"] == "First."
     assert found["message"].get("tool_calls") is None
-    assert found["finish_reason"] == "content_filter"
+    assert recorded(client) == [("modify", "response.unsafe")]
+
+
+def test_a_call_that_the_text_s_policy_takes_out_does_not_stop_the_reply(policies, behind):
+    reading = {"actions": Actions(unsafe="modify"), "fallback": "read_only_tools", "read_only_tools": ("look",)}
+    client = policies(response=reading, tool_call={})
+    behind.says(choice("Sending.", "tool_calls", tool_calls=[CALLS[0], BOMB]))
+    found = ask(client).json()["choices"][0]["message"]
+    assert found["content"] == "Sending."
+    assert [each["id"] for each in found["tool_calls"]] == ["c0"]
+    assert recorded(client) == [("modify", "response.unsafe"), ("allow", "tool_call.pass")]
+
+
+def test_a_call_that_its_own_look_cuts_is_found_anew_for_those_behind_it(policies, behind, monitor):
+    cutting = {"actions": Actions(unsafe="modify"), "fallback": "read_only_tools", "read_only_tools": ("look",)}
+    client = policies(tool_call=cutting)
+    behind.says(choice("Sending.", "tool_calls", tool_calls=[BOMB, CALLS[0]]))
+    found = ask(client).json()["choices"][0]["message"]
+    assert [each["id"] for each in found["tool_calls"]] == ["c0"]
+    assert recorded(client) == [("modify", "tool_call.unsafe"), ("allow", "tool_call.pass")]
+
+
+def test_what_failed_beside_others_is_asked_again_in_its_turn(proxy, behind, monitor):
+    monitor.alone = True
+    client = proxy(stages=("tool_call",))
+    behind.says(choice("Looking.", "tool_calls", tool_calls=CALLS[:3]))
+    assert ask(client).json()["choices"][0]["message"]["tool_calls"] == CALLS[:3]
+    assert recorded(client) == [("allow", "tool_call.pass")] * 3
+    assert len(replies(monitor)) > 3
+
+
+def test_a_small_queue_is_not_filled_by_one_reply(proxy, behind, monitor):
+    client = proxy(stages=("tool_call",), server=Server(queue=1))
+    behind.says(choice("Looking.", "tool_calls", tool_calls=CALLS))
+    for _ in range(3):
+        assert ask(client).json()["choices"][0]["message"]["tool_calls"] == CALLS
+
+
+def test_the_time_of_a_look_ahead_is_the_decision_s(proxy, behind):
+    client = proxy(stages=("tool_call",))
+    behind.says(choice("Looking.", "tool_calls", tool_calls=CALLS[:1]))
+    ask(client)
+    told = client.get("/metrics").text
+    line = next(
+        each
+        for each in told.splitlines()
+        if each.startswith("offmap_guardrail_latency_seconds_sum") and 'kind="stage"' in each
+    )
+    assert float(line.rpartition(" ")[2]) >= 0.02

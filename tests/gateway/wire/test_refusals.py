@@ -76,7 +76,7 @@ def test_the_field_is_named_and_its_value_is_not(serve, path, body, told):
     ("body", "told"),
     [
         (b"", "empty, wanted JSON"),
-        (b'"zebra', "no JSON: it ends too soon"),
+        (b'"zebra', "no JSON: it ends too soon, or within a character"),
         (b"\xef\xbb\xbf{}", "no JSON: invalid character (byte 0)"),
         (b'{"zebra": NaN}', "no JSON: invalid character (byte 10)"),
         (b"[1,]", "no JSON: trailing comma in array (byte 3)"),

@@ -62,11 +62,11 @@ class _Checkpoint(msgspec.Struct, frozen=True):
 def export(store: Store, path: Path, now: float) -> Manifest:
     """Write the whole chain to ``path`` and its manifest beside it (``manifest_path``), whole or not at all.
 
-    Nothing is checked: what is exported is what is there, and ``verify_export`` tells what it is worth.
+    Nothing is checked: what is exported is what is there, and ``verify`` tells what it is worth.
 
     Raises:
         InputError: no file can be made there.
-        StoreError: the data base cannot be read.
+        StoreError: the data base, or a row of it, cannot be read, or nothing says where the chain ends.
     """
     digest, rows = hashlib.sha256(), 0
     with whole_file(path) as stream, store.read() as connection:

@@ -184,7 +184,11 @@ def _no_json(error: Exception) -> str:
     cause = wrapped.__cause__ if isinstance(wrapped, SerializationException) else None
     if type(cause) is not msgspec.DecodeError:  # its heirs repeat what was sent
         return ""
-    why = str(cause).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too soon")
+    why = (
+        str(cause)
+        .removeprefix("JSON is malformed: ")
+        .replace("Input data was truncated", "it ends too soon, or within a character")
+    )
     return f"the body is no JSON: {why}"
 
 

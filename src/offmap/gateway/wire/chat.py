@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
 from offmap.gateway.upstream import Upstream, UpstreamError, open_upstream, unreadable
 from offmap.gateway.wire.base import ERRORS, ErrorBody, identifier
-from offmap.gateway.wire.chat_checks import Checks, all_of
+from offmap.gateway.wire.chat_checks import Checks
 from offmap.gateway.wire.chat_messages import (
     ChatRequest,
     choice_of,
@@ -221,7 +222,8 @@ async def _whole(
         replies = read_replies(answer, asked.n)
     except InputError as error:
         raise unreadable(str(error).partition(": found")[0]) from None
-    found = await all_of(*(checks.review(reply.message) for reply in replies))
+    looks = [checks.review(reply.message) for reply in replies]
+    found = [await looks[0]] if len(looks) == 1 else await asyncio.gather(*looks)
     choices = [
         refused_choice(reply.index, cleared.refusal) if cleared.refusal else choice_of(reply, cleared.message)
         for reply, cleared in zip(replies, found, strict=True)

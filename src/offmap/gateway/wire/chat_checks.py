@@ -1,15 +1,17 @@
-"""What of a reply may leave: its text and every tool call by itself, then the conversation as a whole.
+"""What of a reply may leave: its text, then every tool call by itself, then the conversation as a whole.
 
-Text and calls are looked at beside each other, in the reply as it came, as many at once as share a forward pass; what
-leaves is what every one of these decisions lets through. Knows of decisions and messages, and nothing of JSON or HTTP.
+Each of them is looked at in what those before it leave of the reply. Since they mostly leave all of it, monitors are
+asked about the calls while they are asked about the text, so that all share a forward pass (``Service.foresee``); what
+they find is used where the reply is still the one that it was found of. Knows of decisions and messages, and nothing of
+JSON or HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
@@ -18,11 +20,9 @@ from offmap.conversation.types import content_sha256
 from offmap.gateway.actions import allowed_calls, apply, is_object
 from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
-from offmap.gateway.decision import STOPS, Decision, Stage
+from offmap.gateway.decision import STOPS, Decision, Finding, Stage
 from offmap.gateway.policy import enforces, promoted
 from offmap.gateway.service import Ask, BusyError, Service
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Checks:
         Raises:
             BusyError: no room: nothing was looked at.
         """
-        return await self.decide("input", self.asked)
+        return await self.decide(self.ask("input", self.asked))
 
     async def text(self, reply: Message, *, partial: bool = False) -> Cleared:
         """What of a reply, or of the part of it that has come, may leave, as the response stage says."""
@@ -99,19 +99,23 @@ class Checks:
         """The conversation that a reply makes."""
         return msgspec.structs.replace(self.asked, messages=(*self.asked.messages, reply))
 
-    async def decide(self, stage: Stage, about: Conversation, *, partial: bool = False) -> Ahead | None:
+    async def decide(self, ask: Ask) -> Ahead | None:
         """A decision, made and being recorded; None where the policy has no such stage.
 
         Raises:
             BusyError: no room.
         """
-        if not self.service.engine.watches(stage):
+        if not self.service.engine.watches(ask.stage):
             return None
-        return await self.service.ahead(Ask(stage, about, self.conversation_id, partial), caller=self.caller)
+        return await self.service.ahead(ask, caller=self.caller)
+
+    def ask(self, stage: Stage, about: Conversation) -> Ask:
+        """What is to be decided."""
+        return Ask(stage, about, self.conversation_id)
 
     async def ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
-        ask = Ask(stage, about, self.conversation_id)
+        ask = self.ask(stage, about)
         return await self.service.stop(ask, action, why, caller=self.caller, replacement=self.refusal(stage))
 
     def enforced(self, stage: Stage, about: Conversation) -> bool:
@@ -121,11 +125,12 @@ class Checks:
 
 
 class _Look:
-    """One look at a reply: its decisions, each of which is being recorded while others are made."""
+    """One look at a reply: its decisions, each of which is being recorded while the next is made."""
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
         self._ahead: list[Ahead] = []
+        self._foreseen: dict[Message, asyncio.Task[Finding | None]] = {}
 
     async def text(self, reply: Message, *, partial: bool = False) -> Cleared:
         """As the response stage says."""
@@ -133,7 +138,12 @@ class _Look:
 
     async def whole(self, reply: Message) -> Cleared:
         """As all stages say."""
-        cleared = await self._beside(reply)
+        self._foresee(reply)
+        try:
+            cleared = await self._each(reply)
+        finally:
+            for each in self._foreseen.values():
+                each.cancel()
         if self._checks.conversation_id:
             cleared = await self.kept(cleared)  # what never leaves is not remembered
         if self._checks.conversation_id and not cleared.refusal:
@@ -158,37 +168,61 @@ class _Look:
         text = stops[0].replacement or self._checks.refusal(stops[0].stage)
         return Cleared(cleared.message, text, stops[0].on_record)
 
-    async def _beside(self, reply: Message) -> Cleared:
-        """Text and calls, until one stops the reply."""
-        size = self._checks.service.gateway.limits.max_batch
-        parts: list[ToolCall | None] = [None, *reply.tool_calls]
-        found: list[Cleared] = []
-        while len(found) < len(parts) and not any(each.refusal for each in found):
-            group = parts[len(found) : len(found) + size]
-            found += await all_of(*(self._call(reply, call) if call else self.text(reply) for call in group))
-        return next((each for each in found if each.refusal), None) or _through_all(reply, *found)
+    def _foresee(self, reply: Message) -> None:
+        """Begin to ask about its calls, as many as share a forward pass with the text."""
+        service = self._checks.service
+        if not service.engine.watches("tool_call"):
+            return
+        for call in reply.tool_calls[: service.gateway.limits.max_batch - 1]:
+            alone = msgspec.structs.replace(reply, tool_calls=(call,))
+            looking = service.foresee(self._checks.ask("tool_call", self._checks.after(alone)))
+            self._foreseen[alone] = asyncio.create_task(looking)
 
-    async def _call(self, reply: Message, call: ToolCall) -> Cleared:
-        """The reply with this call alone, or without it where it is taken out."""
-        alone = msgspec.structs.replace(reply, tool_calls=(call,))
+    async def _each(self, reply: Message) -> Cleared:
+        """Text and calls, until one stops the reply."""
+        cleared = await self.text(reply)
+        for call in cleared.message.tool_calls:
+            if not cleared.refusal:
+                cleared = await self._call(cleared, call)
+        return cleared
+
+    async def _call(self, cleared: Cleared, call: ToolCall) -> Cleared:
+        """The same without the call, where that is taken out; a call that is stopped stops the whole reply."""
+        alone = msgspec.structs.replace(cleared.message, tool_calls=(call,))
         about = self._checks.after(alone)
         if not _readable(call.arguments) and self._checks.enforced("tool_call", about):
             decision: Decision | None = await self._checks.ruled("tool_call", about, "block", "unparsable")
         else:
             decision = await self._ask("tool_call", alone)
-        return self._cleared("tool_call", decision, alone)
+        found = self._cleared("tool_call", decision, alone)
+        if found.refusal:
+            return found
+        without = tuple(each for each in cleared.message.tool_calls if found.message.tool_calls or each is not call)
+        content = min(cleared.message.content, found.message.content, key=len)
+        kept = msgspec.structs.replace(cleared.message, content=content, tool_calls=without)
+        return _both(cleared, Cleared(kept, tools=found.tools))
 
     async def _ask(self, stage: Stage, reply: Message, *, partial: bool = False) -> Decision | None:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
-        about = self._checks.after(reply)
+        ask = replace(self._checks.ask(stage, self._checks.after(reply)), partial=partial)
+        if stage == "tool_call" and reply in self._foreseen:
+            ask = replace(ask, foreseen=await self._foreseen[reply])
         try:
-            decided = await self._checks.decide(stage, about, partial=partial)
+            decided = await self._decided(ask)
         except BusyError:
-            return await self._checks.ruled(stage, about, "error", "busy")
+            return await self._checks.ruled(stage, ask.conversation, "error", "busy")
         if decided is None:
             return None
         self._ahead.append(decided)
         return decided.made
+
+    async def _decided(self, ask: Ask) -> Ahead | None:
+        try:
+            return await self._checks.decide(ask)
+        except BusyError:
+            for each in self._ahead:  # it may be this look that takes the room
+                await each.kept()
+            return await self._checks.decide(ask)
 
     def _dispatched(self, cleared: Cleared) -> Cleared:
         """The same with those calls only that an allow-list lets through, where there is one."""
@@ -208,22 +242,6 @@ class _Look:
         refusal = "" if reply.content.startswith(kept.content) else kept.content
         read_only = decision.action == "modify" and decision.fallback == "read_only_tools"
         return Cleared(kept, refusal, decision.on_record, table.read_only_tools if read_only else None)
-
-
-async def all_of(*looks: Awaitable[T]) -> Sequence[T]:
-    """What several looks find that begin at once; a single one costs no task."""
-    return [await looks[0]] if len(looks) == 1 else await asyncio.gather(*looks)
-
-
-def _through_all(reply: Message, text: Cleared, *calls: Cleared) -> Cleared:
-    """What the looks at a reply let through together: at its text, and at each of its calls in order."""
-    tools = text.tools
-    for each in calls:
-        tools = _in_both(tools, each.tools)
-    content = min((each.message.content for each in (text, *calls)), key=len)
-    pairs = zip(reply.tool_calls, calls, strict=True)
-    kept = tuple(call for call, about in pairs if about.message.tool_calls and call in text.message.tool_calls)
-    return Cleared(msgspec.structs.replace(reply, content=content, tool_calls=kept), "", text.decision, tools)
 
 
 def _both(first: Cleared, second: Cleared) -> Cleared:
