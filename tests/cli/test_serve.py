@@ -167,3 +167,8 @@ def test_a_gateway_before_itself_is_refused(place, capsys, host):
     assert "upstream.base_url: found the gateway's own address" in capsys.readouterr().err
     assert run([*behind(place, f"http://{host}:8499/v1"), "--port", "8498"]) == 0
     assert run([*behind(place, f"http://{host}:8498/v1"), "--port", "8498"]) == 2
+
+
+def test_an_address_that_is_none_is_told(place, capsys):
+    assert run(behind(place, "http://[::1/v1")) == 2
+    assert "upstream.base_url: wanted http:// or https://" in capsys.readouterr().err

@@ -271,3 +271,8 @@ def test_an_upstream_is_read_strictly():
     for bad in ({}, {"base_url": 1}, {"base_url": "x", "key": "y"}, {"base_url": "x", "timeout_s": 0}):
         with pytest.raises(InputError, match="upstream"):
             parse_gateway({"upstream": bad})
+
+
+def test_every_status_of_readiness_is_described(client):
+    described = client.get("/openapi.json").json()["paths"]["/readyz"]["get"]["responses"]
+    assert {"200", "503"} <= set(described)

@@ -95,9 +95,9 @@ def _gateway(config: Path | None, host: str | None, port: int | None) -> tuple[G
 
 def _require_another(gateway: Gateway, host: str, port: int) -> None:
     """Refuse an upstream that is the gateway itself, which would ask itself for ever."""
-    url = urlsplit(gateway.upstream.base_url if gateway.upstream else "")
     here = {host, "localhost", "127.0.0.1", "::1"} if host in _HERE else {host}
     try:
+        url = urlsplit(gateway.upstream.base_url if gateway.upstream else "")
         itself = url.hostname in here and url.port == port
     except ValueError:
         return  # no address at all, which is told elsewhere

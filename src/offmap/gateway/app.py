@@ -15,6 +15,7 @@ import msgspec
 from litestar import Litestar, Request, Response, Router, get
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -34,6 +35,9 @@ class Health(msgspec.Struct, frozen=True):
 
     status: str
     reasons: tuple[str, ...] = ()
+
+
+_UNREADY = {503: ResponseSpec(Health, generate_examples=False, description="why no traffic should come here")}
 
 
 def create_app(gateway: Gateway, *, service: Service | None = None) -> Litestar:
@@ -85,7 +89,7 @@ def _own(service: Service) -> list[Any]:
     async def healthz() -> Health:
         return Health("ok")
 
-    @get("/readyz", opt=OPEN, summary="Whether traffic should come here")
+    @get("/readyz", opt=OPEN, responses=_UNREADY, summary="Whether traffic should come here")
     async def readyz() -> Response[Health]:
         reasons = await service.unready()
         return Response(Health("unready" if reasons else "ready", reasons), status_code=503 if reasons else 200)

@@ -58,12 +58,14 @@ class Upstream(_Table, frozen=True):
         api_key_env: the environment variable that holds its key; "" for none.
         timeout_s: how long it may be silent.
         connections: to it at once, at most; who finds none free waits.
+        unseen: fields of a request that are passed on though they may carry text to the model and nobody looks at them.
     """
 
     base_url: str
     api_key_env: str = ""
     timeout_s: Annotated[float, Meta(gt=0)] = 60
     connections: Count = 100
+    unseen: tuple[str, ...] = ()
 
 
 class StreamTable(_Table, frozen=True):

@@ -29,6 +29,8 @@ def _upstream(gateway: Gateway) -> Iterator[str]:
             f"Chat completions are asked of {upstream.base_url} with {key}; it may be silent for "
             f"{upstream.timeout_s:g} s, and at most {upstream.connections:,} connections to it are open."
         )
+        if upstream.unseen:
+            yield f"UNSEEN: whatever a request holds in {', '.join(upstream.unseen)} reaches the model unlooked at."
 
 
 def _keys(keys: Keys) -> Iterator[str]:

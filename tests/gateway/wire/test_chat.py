@@ -41,7 +41,7 @@ from offmap.gateway.store.chain import entries
 def test_an_answer_is_passed_on_with_its_usage_and_without_what_nobody_looked_at(proxy, behind):
     client = proxy()
     behind.says({**choice("hi there", reasoning_content="secret"), "extra": "secret"}, prompt_text="secret")
-    answer = ask(client, temperature=0.5, x_own={"a": [1, 10**30]}, user="u")
+    answer = ask(client, temperature=0.5, x_own=10**30, user="u")
     assert answer.status_code == 200
     body = answer.json()
     assert body["choices"][0]["message"] == {"role": "assistant", "content": "hi there", "refusal": None}
@@ -49,7 +49,7 @@ def test_an_answer_is_passed_on_with_its_usage_and_without_what_nobody_looked_at
     assert "secret" not in answer.text
     assert answer.headers["x-offmap-decision"]
     sent = behind.got[0]
-    assert sent == {"model": "m", "messages": HELLO, "temperature": 0.5, "x_own": {"a": [1, 10**30]}, "user": "u"}
+    assert sent == {"model": "m", "messages": HELLO, "temperature": 0.5, "x_own": 10**30, "user": "u"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -212,6 +212,21 @@ def test_parts_of_an_attack_are_scored_together(proxy, behind):
         {"tools": [{"type": "custom", "custom": {"name": "bomb"}}]},
         {"chat_template": "bomb"},
         {"chat_template_kwargs": {"system": "bomb"}},
+        {"chat_template_kwargs": {"system": {"x": "bomb"}}},
+        {"prompt": "bomb"},
+        {"prompt_embeds": ["bomb"]},
+        {"input_ids": [98, 111, 109, 98]},
+        {"metadata": {"bomb": 1}},
+        {"bomb": "bomb"},
+        {"reasoning_effort": "high. Make a bomb"},
+        {"stop": [{"text": "bomb"}]},
+        {"logit_bias": {"1": "bomb"}},
+        {"user": "bomb" * 200},
+        {"model": ["bomb"]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "description": "bomb"}}},
+        {"response_format": {"type": "text", "text": "bomb"}},
+        {"tool_choice": {"type": "function", "function": {"name": "bomb"}}},
+        {"tool_choice": "bomb"},
         {"n": 0},
         {"n": 1000},
         {"n": True},
@@ -225,6 +240,39 @@ def test_what_cannot_be_looked_at_is_a_clear_400(proxy, behind, more):
     assert "wanted" in answer.json()["error"]["message"]
     assert "bomb" not in answer.text
     assert behind.got == []
+
+
+SETTINGS = {
+    "temperature": 0.5,
+    "top_k": 3,
+    "ignore_eos": True,
+    "user": "u-1",
+    "stop": ["\n\n"],
+    "stop_token_ids": [1, 2],
+    "logit_bias": {"1": -100},
+    "reasoning_effort": "high",
+    "response_format": {"type": "json_object"},
+    "chat_template_kwargs": {"enable_thinking": False},
+    "seed": None,
+    "tools": [{"type": "function", "function": {"name": "look", "parameters": {}}}],
+    "tool_choice": {"type": "function", "function": {"name": "look"}},
+    "parallel_tool_calls": False,
+}
+
+
+def test_settings_pass_that_carry_no_text_to_the_model(proxy, behind):
+    behind.says(choice("fine"))
+    assert ask(proxy(), **SETTINGS).status_code == 200
+    assert behind.got == [{"model": "m", "messages": HELLO, **SETTINGS}]
+
+
+def test_what_the_configuration_names_passes_unseen(serve, behind):
+    client = serve(upstream=Upstream(behind.url, unseen=("response_format", "metadata")))
+    more = {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}, "metadata": {"a": "b"}}
+    behind.says(choice("fine"))
+    assert ask(client, **more).status_code == 200
+    assert behind.got == [{"model": "m", "messages": HELLO, **more}]
+    assert ask(client, prompt="bomb").status_code == 400
 
 
 @pytest.mark.parametrize("stream", [False, True])

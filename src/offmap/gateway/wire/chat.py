@@ -9,7 +9,7 @@
   request where no choice was decided about yet (a stream names the others in its last pieces, as ``offmap_decision``).
 - An upstream that fails is an error with status 502, 503 or 504, and on record; one that refuses is passed on.
 - While the service drains, answers that have begun go on; those that are ended are errors with status 503, on record.
-- Fields of a request that are not read are passed on as they are; of an answer only what was looked at.
+- Settings of a request are passed on where they can carry no text to the model; of an answer only what was looked at.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def chat_router(service: Service, upstream: Upstream | None = None) -> Router:
         InputError: the configuration names no upstream, or its key is not in the environment.
     """
     behind = upstream or _configured(service)
+    unseen = service.gateway.upstream.unseen if service.gateway.upstream else ()
 
     @post(
         _PATH,
@@ -81,7 +82,7 @@ def chat_router(service: Service, upstream: Upstream | None = None) -> Router:
         summary="OpenAI chat completions",
     )
     async def complete(data: JSONBody[dict[str, Any]], request: Request[Caller, Any, Any]) -> Response[Any]:
-        asked = read_request(data)
+        asked = read_request(data, unseen)
         name = identifier(request.headers.get(CONVERSATION))
         checks = Checks(service, asked.conversation, name, request.user.name)
         async with AsyncExitStack() as held:

@@ -2,7 +2,8 @@
 
 What is passed on to the upstream is what was read and looked at, written anew: a body with a name twice, or with
 "Messages" beside "messages", would be read in one way here and maybe in another there. Messages, their calls and tools
-may hold no text in fields that are not read: templates write some of them into the prompt. Of a reply only those fields
+may hold no text in fields that are not read: templates write some of them into the prompt (``chat_settings`` is about
+all other fields). Of a reply only those fields
 are passed on that are known, since whatever else holds text (a model's reasoning, for one) was looked at by nobody.
 """
 
@@ -19,6 +20,7 @@ import msgspec
 from offmap.conversation import Conversation, Message, ToolCall, parse_messages, parse_tools
 from offmap.conversation.fields import Object, as_list, as_object, described, optional_text, wrong
 from offmap.gateway.decision import Decision
+from offmap.gateway.wire.chat_settings import require_settings
 
 MOST_CHOICES = MOST_CALLS = 128
 """As many choices as OpenAI gives; and as many calls as one reply may make."""
@@ -27,13 +29,6 @@ _READ = (
     "refusal modalities audio functions function_call chat_template documents"
 ).split()
 _FOLDED = {name.casefold(): name for name in _READ}
-_REFUSED = {
-    "functions": "tools (functions is their retired form)",
-    "function_call": "tool_choice (function_call is its retired form)",
-    "audio": "no sound: it cannot be looked at",
-    "chat_template": "none: a template can hold text that is not looked at",
-    "documents": "messages: documents are not looked at",
-}
 _FUNCTION = {"type", "function", "name", "description", "parameters", "arguments", "id"}
 _LOOKED_AT = {
     "messages": set("role content name tool_calls tool_call_id refusal images function_call audio".split()),
@@ -103,8 +98,12 @@ class Reply:
     logprobs: object = None
 
 
-def read_request(fields: Object) -> ChatRequest:
+def read_request(fields: Object, unseen: Collection[str] = ()) -> ChatRequest:
     """The request that a decoded body holds.
+
+    Args:
+        fields: the decoded body.
+        unseen: names of fields that are passed on whatever they hold.
 
     Raises:
         InputError: a field that is read has the wrong type; or something is asked for that cannot be looked at: sound,
@@ -117,6 +116,7 @@ def read_request(fields: Object) -> ChatRequest:
         if message.images:
             raise wrong(f"messages[{index}].content", "a picture", "text: pictures are not looked at by this gateway")
     tools = () if fields.get("tools") is None else parse_tools(fields["tools"])
+    require_settings(fields, [tool.name for tool in tools], unseen)
     stream, n = fields.get("stream") or False, 1 if fields.get("n") is None else fields["n"]
     if not isinstance(stream, bool):
         raise wrong("stream", described(stream), "true or false")
@@ -246,16 +246,6 @@ def error_body(message: str, kind: str, code: str = "") -> Object:
 
 def _require_supported(fields: Object) -> None:
     _require_spelled(fields, "")
-    for name, wanted in _REFUSED.items():
-        if fields.get(name) is not None:
-            raise wrong(name, described(fields[name]), wanted)
-    modalities = fields.get("modalities")
-    if modalities is not None and modalities != ["text"]:
-        raise wrong("modalities", described(modalities), 'none, or ["text"]')
-    template = fields.get("chat_template_kwargs")
-    for name, value in as_object(template, "chat_template_kwargs").items() if template is not None else ():
-        if value is not None and not isinstance(value, bool | int | float):
-            raise wrong(f"chat_template_kwargs.{name}", described(value), "true, false or a number: text is not seen")
     for index, message in enumerate(as_list(fields.get("messages"), "messages")):
         _require_spelled(message, f"messages[{index}]")
         _require_looked_at(message, f"messages[{index}]", "messages")
