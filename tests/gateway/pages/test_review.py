@@ -73,6 +73,17 @@ def test_every_verdict_is_recorded_as_it_is_and_anything_else_is_none(gateway, e
     ]
 
 
+def test_a_note_that_is_too_long_settles_nothing_and_is_not_cut(gateway, escalate):
+    client = gateway()
+    person = client.person("ada")
+    escalate(client)
+    page = person.take()
+    assert person.send(page, "decide", verdict="safe", note="x" * 2001).status_code == 400
+    assert settled(client) == []
+    assert person.send(page, "decide", verdict="safe", note="x" * 2000).url.path == "/review"
+    assert [note for _, note in settled(client)] == ["x" * 2000]
+
+
 def test_what_waits_is_given_out_once_and_then_nothing_waits(gateway, escalate):
     client = gateway()
     escalate(client)
@@ -212,7 +223,7 @@ def test_hostile_text_is_inert_wherever_it_stands(gateway, escalate):
     assert "{{ 7*7 }} {% raw %}" in html.unescape(page.text)
     assert "&lt;/textarea&gt;&lt;/mark&gt;" in page.text
     assert "&lt;b&gt;id" in body
-    assert person.send(page, "decide", verdict="unsafe", note=HOSTILE).url.path == "/review"
+    assert person.send(page, "decide", verdict="unsafe", note=HOSTILE[:2000]).url.path == "/review"
     again = person.get("/review/items/1")
     assert again.status_code == 200
     assert not set(re.findall(r"<([a-z0-9]+)", again.text.partition("<main")[2])) & {"script", "img", "b"}

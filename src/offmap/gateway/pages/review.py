@@ -97,6 +97,8 @@ def _decide(desk: Desk) -> Any:
         verdict = form.text("verdict")
         if verdict not in VERDICTS:
             raise Refused(400, "a verdict is safe, unsafe or unsure")
+        if len(form.text("note")) > LONGEST_NOTE:
+            raise Refused(400, f"a note has at most {LONGEST_NOTE:,} characters: nothing is decided yet")
         try:
             await desk.in_thread(_settled, desk, _number(number), form, verdict)
         except LeaseError:
@@ -138,7 +140,7 @@ def _given_back(desk: Desk, number: int, form: Form) -> None:
 
 def _settled(desk: Desk, number: int, form: Form, verdict: Verdict) -> None:
     capture, by = desk.service.gateway.audit.capture, form.session.name
-    note, token = form.text("note", LONGEST_NOTE), form.text("lease")
+    note, token = form.text("note"), form.text("lease")
     decide(desk.service.store, number, token, verdict, desk.clock(), by=by, note=note, capture=capture)
 
 
