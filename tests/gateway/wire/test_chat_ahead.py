@@ -1,6 +1,7 @@
 """Decisions that are recorded while something else goes on: nothing is answered before all of them are on record."""
 
 import asyncio
+import contextlib
 import time
 
 import msgspec
@@ -23,7 +24,7 @@ from offmap.gateway.config import DEFAULT_REFUSAL, Audit
 from offmap.gateway.decision import STAGES
 from offmap.gateway.keys import Keys
 from offmap.gateway.service import Ask, Service
-from offmap.gateway.store import StoreError
+from offmap.gateway.store import StoreError, entries, open_store
 from offmap.gateway.upstream import Upstream
 
 TOLD = "x-offmap-decision"
@@ -240,6 +241,39 @@ def test_who_leaves_while_it_is_written_does_not_either(writing):
 
     assert client.blocking_portal.call(leave)
     assert recorded(client) == [("allow", "input.pass")]
+
+
+def test_a_stop_that_no_monitor_was_asked_for_is_recorded_though_the_caller_left(writing):
+    writing_now = asyncio.Event()
+
+    async def before(_):
+        writing_now.set()
+        await asyncio.sleep(0.05)
+
+    client = writing(before)
+
+    async def leave():
+        ask = Ask("tool_call", Conversation("c", (Message("user", "hello"),)))
+        waiting = asyncio.create_task(client.service.stop(ask, "block", "unparsable"))
+        await writing_now.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return await client.service.drain()
+
+    assert client.blocking_portal.call(leave)
+    with contextlib.closing(open_store(client.service.gateway.store.url, make=False)) as store, store.read() as rows:
+        assert [each.decision.rule for each in entries(rows)] == ["tool_call.unparsable"]
+
+
+def test_what_fails_beside_a_decision_is_logged_and_the_decision_stands(proxy, behind, monkeypatch, caplog):
+    client = proxy(stages=("response",))
+    monkeypatch.setattr(client.service.drift, "saw", lambda *_: {}["zebra"])
+    behind.says(choice("hi"))
+    assert ask(client).status_code == 200
+    assert recorded(client) == [("allow", "response.pass")]
+    assert "KeyError" in caplog.text
+    assert "zebra" not in caplog.text
 
 
 def test_going_down_waits_for_what_is_being_written_and_says_if_it_was_not(configured, monitor):
