@@ -175,6 +175,8 @@ class _Look:
             return
         for call in reply.tool_calls[: service.gateway.limits.max_batch - 1]:
             alone = msgspec.structs.replace(reply, tool_calls=(call,))
+            if alone in self._foreseen:  # the same call twice is looked at once
+                continue
             looking = service.foresee(self._checks.ask("tool_call", self._checks.after(alone)))
             self._foreseen[alone] = asyncio.create_task(looking)
 

@@ -3,8 +3,8 @@
 What is passed on to the upstream is what was read and looked at, written anew: a body with a name twice, or with
 "Messages" beside "messages", would be read in one way here and maybe in another there. Messages, their calls and tools
 may hold no text in fields that are not read: templates write some of them into the prompt (``chat_settings`` is about
-all other fields). Of a reply only those fields
-are passed on that are known, since whatever else holds text (a model's reasoning, for one) was looked at by nobody.
+all other fields). Of a reply only those fields are passed on that are known, since whatever else holds text (a model's
+reasoning, for one) was looked at by nobody.
 """
 
 from __future__ import annotations

@@ -28,12 +28,12 @@ _NAMES = {"model", "user", "safety_identifier", "prompt_cache_key"}
 _WORDS = {"reasoning_effort", "verbosity", "service_tier", "prompt_cache_retention"}
 """Some templates write these into the prompt: no more than a word."""
 _NUMBERS = {"logit_bias", "stop_token_ids"}
-_STOPS = {"stop"}
 _OFTEN = set(
     "prompt metadata prediction web_search_options guided_json guided_regex guided_choice guided_grammar "
-    "structured_outputs bad_words prompt_embeds previous_response_id instructions system input extra_body".split()
+    "stop structured_outputs bad_words prompt_embeds previous_response_id instructions system input extra_body".split()
 )
 """Names of settings that an error may repeat; any other name could be somebody's text."""
+_UNLESS = "unless upstream.unseen in gateway.toml names it"
 _CHOICES = {"none", "auto", "required", "any", "function", "allowed_tools"}
 _WORD = re.compile(r"[a-z0-9_\-]{1,24}", re.ASCII)
 _LONGEST = 512
@@ -67,13 +67,10 @@ def _require_setting(name: str, value: object) -> None:
     if name == "chat_template_kwargs" and not _plain(as_object(value, name)):
         raise wrong(name, described(value), "true, false or a number under each name: text is not seen")
     if name == "response_format" and not _is_format(as_object(value, name)):
-        wanted = "no schema, since nobody looks at it, unless upstream.unseen in gateway.toml says so"
-        raise wrong(name, described(value), wanted)
+        raise wrong(name, described(value), f"no schema, since nobody looks at it, {_UNLESS}")
     if name not in _READ | _CHECKED and not _harmless(name, value):
-        known = name in _NAMES | _WORDS | _NUMBERS | _STOPS | _OFTEN
-        wanted = (
-            "no text, list or table there that nobody looks at, unless upstream.unseen of the configuration names it"
-        )
+        known = name in _NAMES | _WORDS | _NUMBERS | _OFTEN
+        wanted = f"no text, list or table there, since nobody looks at it, {_UNLESS}"
         raise wrong(name if known else "in the body", described(value), wanted)
 
 
@@ -85,7 +82,7 @@ def _harmless(name: str, value: object) -> bool:
         return isinstance(value, str) and len(value) <= _LONGEST
     if name in _WORDS:
         return isinstance(value, str) and _WORD.fullmatch(value) is not None
-    if name in _STOPS:
+    if name == "stop":
         texts = value if isinstance(value, list) else [value]
         return all(isinstance(each, str) and len(each) <= _LONGEST for each in texts)
     if name in _NUMBERS:
