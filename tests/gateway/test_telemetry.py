@@ -1,9 +1,8 @@
-import contextlib
 import itertools
 from dataclasses import dataclass, field
 
 import pytest
-from opentelemetry.trace import NonRecordingSpan, NoOpTracer, get_current_span
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, NoOpTracer, get_current_span
 from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -84,8 +83,7 @@ class Spans(NoOpTracer):
 
     told: list = field(default_factory=list)
 
-    @contextlib.contextmanager
-    def start_as_current_span(self, name, **_):
+    def start_span(self, name, *_, **__):
         kept = self.told
 
         class Span(NonRecordingSpan):
@@ -95,7 +93,10 @@ class Spans(NoOpTracer):
             def add_event(self, name, attributes=None, timestamp=None):
                 kept.append((name, dict(attributes)))
 
-        yield Span(INVALID_SPAN_CONTEXT)
+            def end(self, end_time=None):
+                kept.append("ended")
+
+        return Span(INVALID_SPAN_CONTEXT)
 
 
 def decided(action="block", status="enforced", would=None):
@@ -108,8 +109,11 @@ def decided(action="block", status="enforced", would=None):
 def test_spans_have_the_names_of_the_contract(configured):
     tracer = Spans()
     with Telemetry(configured(), tracer).deciding("response") as tell:
+        assert get_current_span() is not INVALID_SPAN
         tell(decided())
-    (name, attributes), (event, same) = tracer.told
+    (name, attributes), (event, same), ended = tracer.told
+    assert ended == "ended"
+    assert get_current_span() is INVALID_SPAN
     assert (name, event) == ("apply_guardrail response", "gen_ai.guardrail.result")
     assert attributes == same
     assert {each.removeprefix("gen_ai.guardrail.") for each in attributes} == set(

@@ -147,6 +147,7 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
     import uvicorn
 
     from offmap.gateway.app import create_app
+    from offmap.gateway.joined import JoinedWrites
 
     class Draining(uvicorn.Server):
         """Nothing new from the very moment of the signal; it listens, and says so, until what has begun has ended."""
@@ -169,6 +170,7 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
     longest = int(gateway.limits.deadline_ms / 1000) + 5
     config = uvicorn.Config(
         app,
+        http=JoinedWrites,
         lifespan="on",
         access_log=False,
         server_header=False,

@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 from offmap.gateway.decision import Decision
 
 _log = logging.getLogger(__name__)
+LINGER = 0.005
+"""Seconds for which a record waits to be wanted. Written at once it would take the interpreter, and a core, from what
+the decision has let begin; written a little later it costs that nothing, and may share its commit with the next."""
 
 
-class Telling:
-    """The two moments at which others hear of a decision. Nobody need wait for either; who waits may leave."""
+class Ahead:
+    """A decision that is told before it is on record: what it allows may begin, and nothing is answered yet.
+
+    Nobody need wait for either; who waits may leave.
+
+    Attributes:
+        made: the decision, as it stands once it is on record; there once ``ready`` has returned.
+    """
+
+    made: Decision
 
     def __init__(self) -> None:
-        self._made: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self._over = asyncio.Event()
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wanted, self._over = asyncio.Event(), asyncio.Event()
         self._kept: Decision | None = None
         self._error: BaseException | None = None
 
-    async def ahead(self) -> Ahead:
-        """The decision as soon as it is made. Raises what kept it from being made."""
-        return Ahead(await self._made, self)
+    async def ready(self) -> None:
+        """Wait until it is made. Raises what kept it from being made."""
+        await self._ready
 
-    async def record(self) -> Decision:
-        """See ``Ahead.kept``."""
+    def want(self) -> None:
+        """Have it recorded now. Of several, that which is wanted first is recorded first, or all of them together."""
+        self._wanted.set()
+
+    async def kept(self) -> Decision:
+        """The decision, on record; another one where it could not be recorded."""
+        self.want()
         await self._over.wait()  # an event wakes who waits in the next turn of the loop, a shielded task in the third
         if self._kept is None:
             raise self._error or RuntimeError("the decision was not recorded")
         return self._kept
 
-    def tell_made(self, decision: Decision) -> None:
-        """It is made, and not recorded yet."""
-        if not self._made.done():
-            self._made.set_result(decision)
+    async def tell_made(self, decision: Decision) -> None:
+        """It is made; returns when it is to be recorded: when somebody wants it kept, or ``LINGER`` later."""
+        self.made = decision
+        if not self._ready.done():
+            self._ready.set_result(None)
+        unwanted = asyncio.get_running_loop().call_later(LINGER, self._wanted.set)
+        await self._wanted.wait()
+        unwanted.cancel()
 
     def tell_kept(self, decision: Decision) -> None:
         """It is on record, or could not be recorded."""
@@ -47,21 +66,5 @@ class Telling:
         if self._kept and self._error:  # the decision stands; metrics, or the watch over drift, do not know of it
             _log.error("beside decision %s: %s", self._kept.id, type(self._error).__name__)
         self._over.set()
-        if not self._made.done():
-            self._made.set_exception(self._error or RuntimeError("no decision was made"))
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """A decision that is told before it is on record: what it allows may begin, and nothing is answered yet.
-
-    Attributes:
-        made: the decision, as it stands once it is on record.
-    """
-
-    made: Decision
-    _telling: Telling
-
-    async def kept(self) -> Decision:
-        """The decision, on record; another one where it could not be recorded."""
-        return await self._telling.record()
+        if not self._ready.done():
+            self._ready.set_exception(self._error or RuntimeError("no decision was made"))

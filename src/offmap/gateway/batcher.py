@@ -2,13 +2,13 @@
 
 What waits is bounded and answered in the order of arrival. A request that is given up leaves the queue at once. Where
 a call for several fails, each is asked again alone: one request that breaks a model does not break its neighbours'.
+Callbacks, and no task of its own: every answer waits for what lies between a request and its call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -34,9 +34,12 @@ class Batcher(Generic[T, R]):
     ) -> None:
         self._run, self._max_batch, self._max_wait, self._queue = run, max_batch, max_wait, queue
         self._waiting: dict[asyncio.Future[R], tuple[T, float]] = {}
-        self._changed = asyncio.Event()
+        self._running: dict[asyncio.Future[R], T] = {}
+        self._alone: dict[asyncio.Future[R], T] = {}
+        self._call: asyncio.Future[Sequence[R]] | None = None
+        self._due: asyncio.Handle | None = None
         self._closing = False
-        self._task: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -51,15 +54,16 @@ class Batcher(Generic[T, R]):
         """
         if self._closing or len(self._waiting) >= self._queue:
             raise Overloaded
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._serve())
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting[answer] = (item, time.monotonic())
-        self._changed.set()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        late = None if timeout is None else loop.call_later(timeout, _fail, (answer,), TimeoutError())
+        self._waiting[answer] = (item, loop.time())
+        self._schedule()
         try:
-            async with asyncio.timeout(timeout):
-                return await answer
+            return await answer
         finally:
+            if late is not None:
+                late.cancel()
             self._waiting.pop(answer, None)
             answer.cancel()
 
@@ -69,69 +73,96 @@ class Batcher(Generic[T, R]):
         What was not is told ``Overloaded``.
         """
         self._closing = True
-        self._changed.set()
-        if self._task is None:
-            return True
-        done, _ = await asyncio.wait({self._task}, timeout=timeout)
-        if not done:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        return bool(done)
-
-    async def _serve(self) -> None:
-        batch: dict[asyncio.Future[R], T] = {}
+        self._schedule()
         try:
-            while await self._fill():
-                first = list(self._waiting)[: self._max_batch]
-                batch = {answer: self._waiting.pop(answer)[0] for answer in first}
-                await self._answer(batch)
-        finally:
-            for answer in (*batch, *self._waiting):
-                _fail(answer, Overloaded())
+            async with asyncio.timeout(timeout):
+                await self._ended.wait()
+        except TimeoutError:
+            _fail((*self._running, *self._alone, *self._waiting), Overloaded())
+            self._waiting.clear()
+            if self._call is not None:
+                self._call.cancel()
+            return False
+        return True
 
-    async def _fill(self) -> bool:
-        """Wait until a batch is due; False where all is answered."""
-        while self._waiting and not self._closing and len(self._waiting) < self._max_batch:
-            arrived = next(at for _, at in self._waiting.values())
-            left = arrived + self._max_wait - time.monotonic()
-            if left <= 0:
-                break
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-            except TimeoutError:
-                break
-        return bool(self._waiting)
-
-    async def _answer(self, batch: dict[asyncio.Future[R], T]) -> None:
-        try:
-            answers = await self._ask(list(batch.values()))
-        except Exception as error:
-            if len(batch) == 1:
-                _fail(next(iter(batch)), error)
-                return
-            for answer, item in batch.items():
-                if not answer.done():
-                    await self._answer({answer: item})
+    def _schedule(self) -> None:
+        """See that the next call begins when it is due, and not in this turn of the loop: who comes in it shares it."""
+        if self._running:
             return
-        for answer, found in zip(batch, answers, strict=True):
-            if not answer.done():
-                answer.set_result(found)
+        if not self._waiting:
+            if self._closing:
+                self._ended.set()
+            return
+        at_once = self._closing or len(self._waiting) >= self._max_batch
+        if self._due is not None:
+            if not at_once:
+                return
+            self._due.cancel()
+        loop = asyncio.get_running_loop()
+        _, arrived = next(iter(self._waiting.values()))
+        left = 0.0 if at_once else arrived + self._max_wait - loop.time()
+        self._due = loop.call_later(left, self._begin) if left > 0 else loop.call_soon(self._begin)
 
-    async def _ask(self, items: list[T]) -> Sequence[R]:
+    def _begin(self) -> None:
+        """A call for those who came first; for nobody where all have given up."""
+        self._due = None
+        first = list(self._waiting)[: self._max_batch]
+        if first:
+            self._ask({answer: self._waiting.pop(answer)[0] for answer in first})
+        else:
+            self._schedule()
+
+    def _ask(self, batch: dict[asyncio.Future[R], T]) -> None:
+        self._running = batch
         try:
-            answers = await self._run(items)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise RuntimeError("the call was cancelled") from None
-        if len(answers) != len(items):
-            raise ValueError(f"{len(answers)} answers to {len(items)} items")
-        return answers
+            self._call = asyncio.ensure_future(self._run(list(batch.values())))
+        except Exception as error:  # it did not even begin
+            self._call = asyncio.get_running_loop().create_future()
+            self._call.set_exception(error)
+        self._call.add_done_callback(self._answered)
+
+    def _answered(self, call: asyncio.Future[Sequence[R]]) -> None:
+        batch, self._running, self._call = self._running, {}, None
+        try:
+            answers = _answers(call, len(batch))
+        except Exception as error:
+            if len(batch) > 1:
+                self._alone.update(batch)
+            else:
+                _fail(batch, error)
+        else:
+            for answer, found in zip(batch, answers, strict=True):
+                if not answer.done():
+                    answer.set_result(found)
+        self._next()
+
+    def _next(self) -> None:
+        """After a call: those whose call failed, each alone, and then who waits."""
+        while self._alone:
+            answer, item = next(iter(self._alone.items()))
+            del self._alone[answer]
+            if not answer.done():
+                return self._ask({answer: item})
+        return self._schedule()
 
 
-def _fail(answer: asyncio.Future[R], error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _answers(call: asyncio.Future[Sequence[R]], wanted: int) -> Sequence[R]:
+    """What a call gave.
+
+    Raises:
+        RuntimeError: it was cancelled.
+        ValueError: another number of answers than items.
+        Exception: what it raised.
+    """
+    if call.cancelled():
+        raise RuntimeError("the call was cancelled")
+    answers = call.result()
+    if len(answers) != wanted:
+        raise ValueError(f"{len(answers)} answers to {wanted} items")
+    return answers
+
+
+def _fail(waiting: Iterable[asyncio.Future[R]], error: Exception) -> None:
+    for answer in waiting:
+        if not answer.done():
+            answer.set_exception(error)

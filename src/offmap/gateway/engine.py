@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
 import msgspec
@@ -148,7 +148,7 @@ class Engine:
         deadline: float | None = None,
         partial: bool = False,
         foreseen: Finding | None = None,
-        made: Callable[[Decision], object] | None = None,
+        made: Callable[[Decision], Awaitable[None]] | None = None,
     ) -> Decision:
         """What is done about a conversation, recorded.
 
@@ -160,7 +160,7 @@ class Engine:
             deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
             partial: whether it is a part of a reply of which more may come; told in the decision, nothing else.
             foreseen: what the stage's first monitor found of this very conversation already; it is not asked again.
-            made: called with the decision before it is recorded; what is returned differs where it could not be.
+            made: awaited with the decision before it is recorded; what is returned differs where it could not be.
 
         Raises:
             InputError: the policy has no such stage.
@@ -176,8 +176,7 @@ class Engine:
         request = Request(stage, table, self.policy, conversation, *who, began, ends, partial, foreseen)
         decision, about = await self._deliberate(request)
         if made:
-            made(decision)
-            await asyncio.sleep(0)  # what it allows begins first: the log's thread takes the interpreter from it
+            await made(decision)
         decision = await self._record(decision, about)
         if decision.status == "fail_open":
             _log.warning("fail-open: rule %s, decision %s", decision.rule, decision.id)
@@ -215,7 +214,9 @@ class Engine:
             content, forgotten = msgspec.structs.replace(content, messages=known.messages), known.forgotten
             foreseen = None  # that was of another conversation
         known_by = content_sha256(content)
-        return replace(request, content=content, content_sha256=known_by, forgotten=forgotten, foreseen=foreseen)
+        return msgspec.structs.replace(
+            request, content=content, content_sha256=known_by, forgotten=forgotten, foreseen=foreseen
+        )
 
     async def _cascade(self, request: Request) -> tuple[tuple[Finding, ...], tuple[Signal, ...]]:
         """What each monitor found, and what was met. Where a failure is allowed, those behind it are still asked."""

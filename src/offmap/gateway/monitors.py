@@ -17,6 +17,8 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from offmap.conversation import Conversation
 from offmap.detectors.base import Question
 from offmap.errors import InputError
@@ -56,8 +58,7 @@ class Opened:
     render: Render | None = None
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(msgspec.Struct, frozen=True):
     """A verdict on all windows of a conversation; None where there were too many."""
 
     verdict: Verdict | None
@@ -124,8 +125,8 @@ class Running:
         self._worker.close()
         return done
 
-    async def _run(self, batch: Sequence[Conversation]) -> Sequence[_Reading]:
-        return await self._worker.run(lambda: self._read(batch))
+    def _run(self, batch: Sequence[Conversation]) -> asyncio.Future[list[_Reading]]:
+        return self._worker.run(lambda: self._read(batch))
 
     def _read(self, batch: Sequence[Conversation]) -> list[_Reading]:
         """In the thread: every window of every conversation in one call."""
@@ -136,10 +137,10 @@ class Running:
             raise TypeError(f"{len(verdicts)} answers to {len(flat)} conversations, or some that are no Verdict")
         ordered = iter(verdicts)
         return [
-            _Reading(combine(list(islice(ordered, len(part))), part), len(part))
+            _Reading(_whole(list(islice(ordered, len(part))), part, conversation), len(part))
             if len(part) <= self._max_windows
             else _Reading(None, 0)
-            for part in parts
+            for part, conversation in zip(parts, batch, strict=True)
         ]
 
     def _windows(self, conversation: Conversation) -> list[Window]:
@@ -175,6 +176,12 @@ class Running:
         )
 
 
+def _whole(verdicts: list[Verdict], read: list[Window], conversation: Conversation) -> Verdict:
+    """The verdict on a conversation: the only one there is, where it was read as it is and whole."""
+    alone = read[0].conversation is conversation and verdicts[0].n_dropped == 0
+    return verdicts[0] if alone else combine(verdicts, read)
+
+
 class _Worker:
     """One thread that does one thing after the other. It never keeps the process from ending."""
 
@@ -184,7 +191,7 @@ class _Worker:
         self._thread: threading.Thread | None = None
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-    async def run(self, call: Callable[[], R]) -> R:
+    def run(self, call: Callable[[], R]) -> asyncio.Future[R]:
         """What ``call`` returns or raises, in the thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -201,7 +208,7 @@ class _Worker:
                 return
 
         self._queue.put(done)
-        return await answer
+        return answer
 
     def close(self) -> None:
         """End the thread after what it is doing."""

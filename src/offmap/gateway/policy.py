@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import msgspec
@@ -78,6 +79,7 @@ class Ruling:
     status: Status
 
 
+@lru_cache(maxsize=64)
 def bands(stage: StageTable) -> tuple[Bands, ...]:
     """The bands of each step: its own, or the tier's. A last step's own tier band is empty: stopped or passed."""
     tier, steps = TIERS[stage.tier], stage.steps
@@ -156,6 +158,8 @@ def promoted(percent: float, key: str) -> bool:
     By a hash of the conversation's id or content alone: it stays so for all its turns and at every stage, and whoever
     is in at 10 percent is in at 20. Who may choose ids may choose the side: it is for trying out, not for keeping out.
     """
+    if percent >= 100:
+        return True
     place = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
     return place * 100 < percent
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from offmap.conversation import Conversation
 from offmap.gateway.config import StageTable
@@ -11,8 +11,7 @@ from offmap.gateway.policy import ERRORS, Ruling, promoted
 from offmap.gateway.uuid7 import uuid7
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One call of ``Engine.decide``.
 
     Attributes:

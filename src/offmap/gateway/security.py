@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from litestar.datastructures import Headers, MutableScopeHeaders
+from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
@@ -35,6 +35,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 BODY_SECONDS = 30.0
 """How long a body may take to arrive."""
 _FORM = "application/x-www-form-urlencoded"
@@ -163,9 +164,9 @@ def roles(*wanted: Role) -> dict[str, tuple[Role, ...]]:
 async def add_headers(message: Message, _: Scope) -> None:
     """Security headers on every answer, errors too."""
     if message["type"] == "http.response.start":
-        headers = MutableScopeHeaders.from_message(message)
-        for name, value in HEADERS.items():
-            headers.setdefault(name, value)
+        own = list(message["headers"])
+        there = {name.lower() for name, _ in own}
+        message["headers"] = own + [each for each in _HEADERS if each[0] not in there]
 
 
 def require_text(body: bytes) -> None:

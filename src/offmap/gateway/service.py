@@ -11,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
-from offmap.gateway.ahead import Ahead, Telling
+from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import Gateway
 from offmap.gateway.decision import Decision, Finding, Stage
 from offmap.gateway.draining import Exchange, Exchanges
@@ -50,8 +51,7 @@ class BusyError(Exception):
         self.reason, self.retry_after = reason, retry_after
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """What is to be decided; as ``Engine.decide`` takes it."""
 
     stage: Stage
@@ -196,9 +196,10 @@ class Service:
             InputError: the policy has no such stage.
         """
         self.require_stages(ask.stage)
-        telling = Telling()
-        self._recording(self._begun(ask, caller, telling)).add_done_callback(telling.ended)
-        return await telling.ahead()
+        ahead = Ahead()
+        self._recording(self._begun(ask, caller, ahead)).add_done_callback(ahead.ended)
+        await ahead.ready()
+        return ahead
 
     async def foresee(self, ask: Ask) -> Finding | None:
         """What the first monitor of a stage finds, for an ``Ask`` that may follow: nothing is decided or recorded.
@@ -266,11 +267,11 @@ class Service:
         recording.add_done_callback(self._ahead.discard)
         return recording
 
-    async def _begun(self, ask: Ask, caller: str, telling: Telling) -> Decision:
+    async def _begun(self, ask: Ask, caller: str, ahead: Ahead) -> Decision:
         with self._room_for(1):
-            return await self._decide(ask, caller, telling)
+            return await self._decide(ask, caller, ahead)
 
-    async def _decide(self, ask: Ask, caller: str, telling: Telling | None = None) -> Decision:
+    async def _decide(self, ask: Ask, caller: str, ahead: Ahead | None = None) -> Decision:
         deciding = self.engine.decide(
             ask.stage,
             ask.conversation,
@@ -278,21 +279,21 @@ class Service:
             caller=caller,
             partial=ask.partial,
             foreseen=ask.foreseen,
-            made=telling.tell_made if telling else None,
+            made=ahead.tell_made if ahead else None,
         )
-        decision = await self._told(ask.stage, deciding, telling)
+        decision = await self._told(ask.stage, deciding, ahead)
         self.drift.saw(decision, ask.conversation)
         self._heard(decision.findings)
         return decision
 
-    async def _told(self, stage: Stage, deciding: Awaitable[Decision], telling: Telling | None = None) -> Decision:
+    async def _told(self, stage: Stage, deciding: Awaitable[Decision], ahead: Ahead | None = None) -> Decision:
         """A decision of the engine, in metrics and in what is known of the store."""
         with self.telemetry.deciding(stage) as told:
             decision = await deciding
             if not decision.on_record:
                 self._unrecorded_at = time.monotonic()
-            if telling:
-                telling.tell_kept(decision)
+            if ahead:
+                ahead.tell_kept(decision)
                 await asyncio.sleep(0)  # who waits for it goes on first
             told(decision)
         return decision

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from opentelemetry import metrics, trace
+from opentelemetry import context, metrics, trace
 from opentelemetry.trace import Span, Tracer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -102,13 +103,15 @@ class Telemetry:
     @contextmanager
     def deciding(self, stage: Stage) -> Iterator[Callable[[Decision], None]]:
         """A span around a decision; what it gives is to be called with the decision."""
-        with (
-            self._pending.track_inprogress(),
-            self._tracer.start_as_current_span(
-                Names.SPAN.format(component=stage), record_exception=False, set_status_on_exception=False
-            ) as span,
-        ):
-            yield lambda decision: self._tell(span, decision)
+        span = self._tracer.start_span(Names.SPAN.format(component=stage))
+        current = context.attach(trace.set_span_in_context(span))  # a judge's own spans are its children
+        self._pending.inc()
+        try:
+            yield partial(self._tell, span)
+        finally:
+            self._pending.dec()
+            context.detach(current)
+            span.end()
 
     def text(self) -> bytes:
         """All metrics as Prometheus reads them."""

@@ -115,7 +115,7 @@ class Upstream:
             UpstreamError: it refused, failed, was too slow, or answered with something else.
         """
         try:
-            async with asyncio.timeout(self._timeout), self._open(method, path, body) as response:
+            async with asyncio.timeout(self._timeout), self._open(method, path, body, None) as response:
                 return _object(await self._body(response))
         except TimeoutError:
             raise _too_slow() from None
@@ -127,13 +127,13 @@ class Upstream:
         Raises:
             UpstreamError: on entry where it refused, failed or was too slow; while reading, too.
         """
-        async with self._open("POST", path, body) as response, aclosing(self._read(response)) as read:
+        async with self._open("POST", path, body, self._timeout) as response, aclosing(self._read(response)) as read:
             yield read
 
     async def _read(self, response: aiohttp.ClientResponse) -> AsyncGenerator[str]:
         events = Events(self._bounds.event)
         try:
-            async with aclosing(self._pieces(response)) as pieces:
+            async with aclosing(self._pieces(response, self._timeout)) as pieces:
                 async for piece in pieces:
                     for data in events.feed(piece):
                         yield data
@@ -142,29 +142,27 @@ class Upstream:
         except InputError as error:
             raise unreadable(str(error)) from None
 
-    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+    async def _pieces(self, response: aiohttp.ClientResponse, seconds: float | None) -> AsyncGenerator[bytes]:
+        """What comes of a body; ``seconds``: for each piece, None where the whole has its time."""
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise unreadable("it is compressed, which was not asked for")
         size = 0
-        while piece := await self._within(response.content.readany()):
+        while piece := await _within(response.content.readany(), seconds):
             size += len(piece)
             if size > self._bounds.answer:
                 raise unreadable(f"more than {self._bounds.answer} bytes")
             yield piece
 
-    async def _within(self, step: Awaitable[T]) -> T:
-        """What is awaited, if it comes in time. The client's own limits do not hold while a body is sent or broken."""
-        with _failures():
-            async with asyncio.timeout(self._timeout):
-                return await step
-
     @asynccontextmanager
-    async def _open(self, method: str, path: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _open(
+        self, method: str, path: str, body: bytes | None, seconds: float | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Its answer, once that begins; ``seconds``: until then, None where the whole has its time."""
         headers = self._headers if body is None else {**self._headers, "content-type": "application/json"}
         # A long body in pieces, so that it does not stop the event loop.
         data = io.BytesIO(body) if body and len(body) > _AT_ONCE else body
         asking = self._session().request(method, self._base + path, data=data, headers=headers, allow_redirects=False)
-        response = await self._within(asking)
+        response = await _within(asking, seconds)
         async with response:
             if response.status >= 300:
                 raise await self._refused(response)
@@ -184,7 +182,8 @@ class Upstream:
         return self._client
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        return b"".join([piece async for piece in self._pieces(response)])
+        """A whole body; whoever asks for it bounds its time."""
+        return b"".join([piece async for piece in self._pieces(response, None)])
 
     async def _refused(self, response: aiohttp.ClientResponse) -> UpstreamError:
         """Its status and type, and what is wrong with the request in its words, but for the key."""
@@ -214,6 +213,15 @@ class Upstream:
     def _without_key(self, value: object) -> str:
         text = value if isinstance(value, str) else ""
         return (text.replace(self._key, "[key]") if self._key else text)[:_MOST_ERROR_TEXT]
+
+
+async def _within(step: Awaitable[T], seconds: float | None) -> T:
+    """What is awaited, if it comes in time. The client's own limits do not hold while a body is sent or broken."""
+    with _failures():
+        if seconds is None:
+            return await step
+        async with asyncio.timeout(seconds):
+            return await step
 
 
 @contextmanager

@@ -48,8 +48,7 @@ Render = Callable[[Sequence[Conversation]], Sequence[Row]]
 """Conversations to tokens, cut to what the model reads."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """A part of a message, beginning at character ``start`` of the text of message ``turn``; -1: no message says it."""
 
     turn: int
@@ -57,8 +56,7 @@ class Piece:
     message: Message
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A stretch of a conversation, and where its messages come from."""
 
     conversation: Conversation

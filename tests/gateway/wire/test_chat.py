@@ -166,7 +166,7 @@ def test_a_request_in_read_only_mode_offers_only_those_tools(proxy, behind, monk
 
     async def modifies(stage, conversation, *, made, **more):
         decision = await decide(stage, conversation, **more)
-        made(decision := msgspec.structs.replace(decision, action="modify", fallback="read_only_tools"))
+        await made(decision := msgspec.structs.replace(decision, action="modify", fallback="read_only_tools"))
         return decision
 
     monkeypatch.setattr(client.service.engine, "decide", modifies)

@@ -243,6 +243,61 @@ def test_who_leaves_while_it_is_written_does_not_either(writing):
     assert recorded(client) == [("allow", "input.pass")]
 
 
+def asked_about(text="hello"):
+    return Ask("input", Conversation("c", (Message("user", text),)))
+
+
+def test_what_nobody_waits_for_is_recorded_by_itself(writing):
+    written = []
+
+    async def before(decision):
+        written.append(decision.id)
+
+    client = writing(before)
+
+    async def lingers():
+        ahead = await client.service.ahead(asked_about())
+        at_once = list(written)
+        while client.service.pending:
+            await asyncio.sleep(0.001)
+        return at_once, [ahead.made.id]
+
+    at_once, made = client.blocking_portal.call(lingers)
+    assert (at_once, written) == ([], made)
+    assert recorded(client) == [("allow", "input.pass")]
+
+
+def test_what_is_wanted_is_recorded_at_once_in_the_order_of_wanting_and_in_one_commit(writing, monkeypatch):
+    monkeypatch.setattr("offmap.gateway.ahead.LINGER", 60.0)
+    order = []
+
+    async def before(decision):
+        order.append(decision.id)
+
+    client = writing(before)
+    commits = []
+    write = client.service.log._write
+    monkeypatch.setattr(client.service.log, "_write", lambda batch: commits.append(len(batch)) or write(batch))
+
+    async def wants():
+        both = [await client.service.ahead(asked_about(text)) for text in ("one", "two", "three")]
+        for each in reversed(both):
+            each.want()
+        return [(await each.kept()).on_record for each in both]
+
+    made = client.blocking_portal.call(wants)
+    assert order == made[::-1]
+    assert commits == [3]
+
+
+def test_a_stop_unasked_stands_in_the_log_behind_what_was_decided_before_it(proxy, behind, monkeypatch):
+    monkeypatch.setattr("offmap.gateway.ahead.LINGER", 60.0)
+    client = proxy(stages=("response", "tool_call"))
+    behind.says(choice("Looking.", "tool_calls", tool_calls=[call("look", "no JSON")]))
+    assert ask(client).json()["choices"][0]["finish_reason"] == "content_filter"
+    assert recorded(client) == [("allow", "response.pass"), ("block", "tool_call.unparsable")]
+
+
 def test_a_stop_that_no_monitor_was_asked_for_is_recorded_though_the_caller_left(writing):
     writing_now = asyncio.Event()
 

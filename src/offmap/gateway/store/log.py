@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from offmap.gateway.decision import Decision
@@ -79,7 +81,14 @@ class AuditLog:
         Raises:
             StoreError: it is not kept, or (PostgreSQL only, where the connection broke during the commit) nobody knows.
         """
-        return await asyncio.wrap_future(self.submit(decision, content))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Checkpoint] = loop.create_future()
+        kept = self.submit(decision, content)
+        kept.add_done_callback(partial(_pass_on, loop, answer))
+        try:
+            return await answer
+        finally:
+            kept.cancel()
 
     def submit(self, decision: Decision, content: object = None) -> Future[Checkpoint]:
         """The same for a thread: ``submit(...).result()`` waits. Cancelled before its turn, it is not written.
@@ -166,3 +175,19 @@ class AuditLog:
             if tickets:
                 insert(connection, tickets, self._clock())
         return places
+
+
+def _pass_on(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Checkpoint], kept: Future[Checkpoint]) -> None:
+    """Tell who waits in an event loop what became of it, if anybody still does: half the work of a wrapped future."""
+
+    def tell() -> None:
+        if answer.done():
+            return
+        if error := kept.exception():
+            answer.set_exception(error)
+        else:
+            answer.set_result(kept.result())
+
+    if not kept.cancelled():
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell)

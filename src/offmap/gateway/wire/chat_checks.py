@@ -25,8 +25,7 @@ from offmap.gateway.policy import enforces, promoted
 from offmap.gateway.service import Ask, BusyError, Service
 
 
-@dataclass(frozen=True)
-class Cleared:
+class Cleared(msgspec.Struct, frozen=True):
     """What of a reply may leave.
 
     Attributes:
@@ -157,6 +156,7 @@ class _Look:
 
     async def kept(self, cleared: Cleared) -> Cleared:
         """The same once every decision of this look is on record; one that could not be, and stops, stops the reply."""
+        self._want()
         kept = {each.made.id: await each.kept() for each in self._ahead}
         behind = kept.get(cleared.decision)
         told = behind is None or bool(behind.on_record)
@@ -164,7 +164,7 @@ class _Look:
             return cleared
         stops = sorted((each for each in kept.values() if each.action in STOPS), key=lambda each: not each.on_record)
         if not stops:
-            return cleared if told else replace(cleared, decision="")
+            return cleared if told else msgspec.structs.replace(cleared, decision="")
         text = stops[0].replacement or self._checks.refusal(stops[0].stage)
         return Cleared(cleared.message, text, stops[0].on_record)
 
@@ -193,7 +193,7 @@ class _Look:
         alone = msgspec.structs.replace(cleared.message, tool_calls=(call,))
         about = self._checks.after(alone)
         if not _readable(call.arguments) and self._checks.enforced("tool_call", about):
-            decision: Decision | None = await self._checks.ruled("tool_call", about, "block", "unparsable")
+            decision: Decision | None = await self._ruled("tool_call", about, "block", "unparsable")
         else:
             decision = await self._ask("tool_call", alone)
         found = self._cleared("tool_call", decision, alone)
@@ -206,17 +206,26 @@ class _Look:
 
     async def _ask(self, stage: Stage, reply: Message, *, partial: bool = False) -> Decision | None:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
-        ask = replace(self._checks.ask(stage, self._checks.after(reply)), partial=partial)
-        if stage == "tool_call" and reply in self._foreseen:
-            ask = replace(ask, foreseen=await self._foreseen[reply])
+        known = self._foreseen.get(reply) if stage == "tool_call" else None
+        foreseen = await known if known else None
+        ask = Ask(stage, self._checks.after(reply), self._checks.conversation_id, partial, foreseen)
         try:
             decided = await self._decided(ask)
         except BusyError:
-            return await self._checks.ruled(stage, ask.conversation, "error", "busy")
+            return await self._ruled(stage, ask.conversation, "error", "busy")
         if decided is None:
             return None
         self._ahead.append(decided)
         return decided.made
+
+    async def _ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
+        """See ``Checks.ruled``; recorded behind what was decided before it."""
+        self._want()
+        return await self._checks.ruled(stage, about, action, why)
+
+    def _want(self) -> None:
+        for each in self._ahead:
+            each.want()
 
     async def _decided(self, ask: Ask) -> Ahead | None:
         try:
@@ -232,7 +241,8 @@ class _Look:
         if tools is None:
             return cleared
         calls, _ = allowed_calls(cleared.message.tool_calls, tools)
-        return replace(cleared, message=msgspec.structs.replace(cleared.message, tool_calls=calls), tools=tools)
+        message = msgspec.structs.replace(cleared.message, tool_calls=calls)
+        return msgspec.structs.replace(cleared, message=message, tools=tools)
 
     def _cleared(self, stage: Stage, decision: Decision | None, reply: Message) -> Cleared:
         table = self._checks.stage(stage)
