@@ -127,12 +127,12 @@ class Telemetry:
                 self._observe(finding.monitor, self._kind(finding), decision, finding.seconds, _error_type(finding))
         failure = next(filter(None, map(_error_type, decision.findings)), "")
         self._observe(decision.stage, "stage", decision, decision.seconds, failure)
-        attributes = _attributes(decision)
-        span.set_attributes(attributes)
-        span.add_event(Names.EVENT, attributes, started)
-        self._duration.record(
-            decision.seconds, {name: attributes[name] for name in (Names.COMPONENT, Names.TYPE, Names.VALUE)}
-        )
+        if span.is_recording():
+            attributes = _attributes(decision)
+            span.set_attributes(attributes)
+            span.add_event(Names.EVENT, attributes, started)
+        kind = {Names.COMPONENT: decision.stage, Names.TYPE: decision.status, Names.VALUE: decision.action}
+        self._duration.record(decision.seconds, kind)
 
     def _observe(self, name: str, kind: str, decision: Decision, seconds: float, error_type: str) -> None:
         phase = "input" if decision.stage == "input" else "output"
