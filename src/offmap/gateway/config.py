@@ -43,7 +43,7 @@ class Server(_Table, frozen=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8400
-    max_body_bytes: Count = 1 << 20
+    max_body_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
     max_depth: Count = 32
     queue: Count = 256
     keys: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 import types
@@ -80,6 +81,8 @@ def _table(value: dict[str, Any], kind: Any, at: str) -> Any:
 
 
 def _leaf(value: Any, kind: Any, at: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{at}: found {value!r}, wanted a finite number")
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:

@@ -64,6 +64,14 @@ def test_text_and_calls_are_looked_at_at_once_as_many_as_share_a_pass(proxy, beh
     assert sorted(looks) == sorted([[each["id"] for each in CALLS], *([each["id"]] for each in CALLS)])
 
 
+def test_the_same_call_twice_is_asked_about_once_and_decided_about_twice(proxy, behind, monitor):
+    client = proxy(stages=("tool_call",))
+    behind.says(choice(None, "tool_calls", tool_calls=[CALLS[0], CALLS[0], CALLS[1]]))
+    assert len(ask(client).json()["choices"][0]["message"]["tool_calls"]) == 3
+    assert sorted(reply.tool_calls[0].id for reply in replies(monitor)) == ["c0", "c1"]
+    assert recorded(client) == [("allow", "tool_call.pass")] * 3
+
+
 def test_a_call_that_stops_the_reply_ends_the_looking(proxy, behind):
     client = proxy(stages=("tool_call",))
     behind.says(choice(None, "tool_calls", tool_calls=[CALLS[0], BOMB, *CALLS[1:]]))
