@@ -18,15 +18,20 @@ class Ahead:
 
     Nobody need wait for either; who waits may leave.
 
+    Args:
+        wanted: whether it is to be recorded as soon as it is made; else see ``want``.
+
     Attributes:
         made: the decision, as it stands once it is on record; there once ``ready`` has returned.
     """
 
     made: Decision
 
-    def __init__(self) -> None:
+    def __init__(self, *, wanted: bool = False) -> None:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted, self._over = asyncio.Event(), asyncio.Event()
+        if wanted:
+            self._wanted.set()
         self._kept: Decision | None = None
         self._error: BaseException | None = None
 
@@ -51,9 +56,10 @@ class Ahead:
         self.made = decision
         if not self._ready.done():
             self._ready.set_result(None)
-        unwanted = asyncio.get_running_loop().call_later(LINGER, self._wanted.set)
-        await self._wanted.wait()
-        unwanted.cancel()
+        if not self._wanted.is_set():
+            unwanted = asyncio.get_running_loop().call_later(LINGER, self._wanted.set)
+            await self._wanted.wait()
+            unwanted.cancel()
 
     def tell_kept(self, decision: Decision) -> None:
         """It is on record, or could not be recorded."""

@@ -186,17 +186,17 @@ class Service:
         with self._room_for(len(asks)):
             return list(await asyncio.gather(*(self._decide(ask, caller) for ask in asks)))
 
-    async def ahead(self, ask: Ask, *, caller: str = "") -> Ahead:
+    async def ahead(self, ask: Ask, *, caller: str = "", wanted: bool = False) -> Ahead:
         """A decision of an exchange, told as soon as it is made; it is recorded whoever waits for that.
 
-        Draining does not refuse it: the exchange is under way.
+        Draining does not refuse it: the exchange is under way. ``wanted``: see ``Ahead``.
 
         Raises:
             BusyError: no room.
             InputError: the policy has no such stage.
         """
         self.require_stages(ask.stage)
-        ahead = Ahead()
+        ahead = Ahead(wanted=wanted)
         self._recording(self._begun(ask, caller, ahead)).add_done_callback(ahead.ended)
         await ahead.ready()
         return ahead

@@ -98,15 +98,15 @@ class Checks:
         """The conversation that a reply makes."""
         return msgspec.structs.replace(self.asked, messages=(*self.asked.messages, reply))
 
-    async def decide(self, ask: Ask) -> Ahead | None:
-        """A decision, made and being recorded; None where the policy has no such stage.
+    async def decide(self, ask: Ask, *, wanted: bool = False) -> Ahead | None:
+        """A decision, made and being recorded; None where the policy has no such stage. ``wanted``: see ``Ahead``.
 
         Raises:
             BusyError: no room.
         """
         if not self.service.engine.watches(ask.stage):
             return None
-        return await self.service.ahead(ask, caller=self.caller)
+        return await self.service.ahead(ask, caller=self.caller, wanted=wanted)
 
     def ask(self, stage: Stage, about: Conversation) -> Ask:
         """What is to be decided."""
@@ -210,7 +210,7 @@ class _Look:
         foreseen = await known if known else None
         ask = Ask(stage, self._checks.after(reply), self._checks.conversation_id, partial, foreseen)
         try:
-            decided = await self._decided(ask)
+            decided = await self._decided(ask, wanted=not reply.tool_calls)
         except BusyError:
             return await self._ruled(stage, ask.conversation, "error", "busy")
         if decided is None:
@@ -227,13 +227,14 @@ class _Look:
         for each in self._ahead:
             each.want()
 
-    async def _decided(self, ask: Ask) -> Ahead | None:
+    async def _decided(self, ask: Ask, *, wanted: bool) -> Ahead | None:
+        """A decision; where others follow about the same reply, its record waits for theirs and shares their commit."""
         try:
-            return await self._checks.decide(ask)
+            return await self._checks.decide(ask, wanted=wanted)
         except BusyError:
             for each in self._ahead:  # it may be this look that takes the room
                 await each.kept()
-            return await self._checks.decide(ask)
+            return await self._checks.decide(ask, wanted=wanted)
 
     def _dispatched(self, cleared: Cleared) -> Cleared:
         """The same with those calls only that an allow-list lets through, where there is one."""
