@@ -232,3 +232,23 @@ def test_under_random_cancels_and_failures_everybody_is_answered_and_nothing_is_
         assert unhandled == []
 
     asyncio.run(main())
+
+
+def test_a_call_that_cannot_even_begin_is_an_error_and_not_the_end():
+    async def main():
+        calls = []
+
+        def run(items):
+            calls.append(items)
+            if len(calls) == 1:
+                raise RuntimeError("no thread")
+            return asyncio.sleep(0, items)
+
+        shared = batcher(run)
+        with pytest.raises(RuntimeError, match="no thread"):
+            await shared.submit(1)
+        assert await shared.submit(2) == 2
+        assert await shared.drain(1)
+        assert await shared.drain(1)
+
+    asyncio.run(main())

@@ -8,7 +8,7 @@ Callbacks, and no task of its own: every answer waits for what lies between a re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Batcher(Generic[T, R]):
             raise Overloaded
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        late = None if timeout is None else loop.call_later(timeout, _fail, (answer,), TimeoutError())
+        late = None if timeout is None else loop.call_later(timeout, _fail, answer, TimeoutError())
         self._waiting[answer] = (item, loop.time())
         self._schedule()
         try:
@@ -78,7 +78,8 @@ class Batcher(Generic[T, R]):
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
         except TimeoutError:
-            _fail((*self._running, *self._alone, *self._waiting), Overloaded())
+            for answer in (*self._running, *self._alone, *self._waiting):
+                _fail(answer, Overloaded())
             self._waiting.clear()
             if self._call is not None:
                 self._call.cancel()
@@ -129,7 +130,7 @@ class Batcher(Generic[T, R]):
             if len(batch) > 1:
                 self._alone.update(batch)
             else:
-                _fail(batch, error)
+                _fail(next(iter(batch)), error)
         else:
             for answer, found in zip(batch, answers, strict=True):
                 if not answer.done():
@@ -162,7 +163,6 @@ def _answers(call: asyncio.Future[Sequence[R]], wanted: int) -> Sequence[R]:
     return answers
 
 
-def _fail(waiting: Iterable[asyncio.Future[R]], error: Exception) -> None:
-    for answer in waiting:
-        if not answer.done():
-            answer.set_exception(error)
+def _fail(answer: asyncio.Future[R], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
