@@ -252,3 +252,41 @@ def test_a_call_that_cannot_even_begin_is_an_error_and_not_the_end():
         assert await shared.drain(1)
 
     asyncio.run(main())
+
+
+def test_who_keeps_coming_does_not_put_off_a_call_that_is_due():
+    async def main():
+        run = Doubling()
+        shared, loop = batcher(run, max_batch=4, max_wait=0), asyncio.get_running_loop()
+        tasks, waiting = [], []
+
+        def come():
+            if run.calls and not waiting:
+                waiting.append(len(shared))
+            if len(tasks) < 100:
+                loop.call_soon(come)
+                tasks.append(asyncio.create_task(shared.submit(len(tasks))))
+
+        come()
+        while len(tasks) < 100:
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*tasks) == [2 * i for i in range(100)]
+        assert waiting[0] < 8
+
+    asyncio.run(main())
+
+
+def test_answers_that_cannot_be_counted_are_an_error_of_their_own_items():
+    class Short(list):
+        def __len__(self):
+            return 2
+
+    async def main():
+        async def run(items):
+            return Short([1]) if len(items) == 2 else [2 * item for item in items]
+
+        shared = batcher(run)
+        assert await asyncio.gather(shared.submit(1), shared.submit(2)) == [2, 4]
+        assert await shared.submit(3) == 6
+
+    asyncio.run(main())

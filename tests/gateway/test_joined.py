@@ -3,7 +3,9 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
 import uvicorn
+import uvloop
 
 from offmap.gateway.joined import Joined, JoinedWrites
 
@@ -14,12 +16,25 @@ class Transport:
 
     sent: list = field(default_factory=list)
     paused: bool = False
+    closing: bool = False
 
     def write(self, data):
         self.sent.append(data)
 
     def close(self):
         self.sent.append(None)
+
+    def is_closing(self):
+        return self.closing
+
+    def write_eof(self):
+        self.sent.append(b"eof")
+
+    def abort(self):
+        self.sent.append(b"abort")
+
+    def get_write_buffer_size(self):
+        return 7
 
     def pause_reading(self):
         self.paused = True
@@ -52,13 +67,48 @@ def test_what_is_kept_leaves_before_the_end():
     asyncio.run(main())
 
 
+def test_much_is_sent_at_once_so_that_the_transport_says_when_it_is_too_much():
+    async def main():
+        under = Transport()
+        joined = Joined(under)
+        for _ in range(200):
+            joined.write(b"x" * (1 << 20))
+        assert len(under.sent) == 200
+        assert joined.get_write_buffer_size() == 7
+        joined.write(b"few")
+        assert joined.get_write_buffer_size() == 10
+
+    asyncio.run(main())
+
+
+def test_whatever_ends_or_goes_on_with_writing_comes_behind_what_is_kept():
+    async def main():
+        under = Transport()
+        joined = Joined(under)
+        joined.write(b"1")
+        joined.writelines([b"2", b"3"])
+        joined.write_eof()
+        assert under.sent == [b"123", b"eof"]
+        joined.write(b"4")
+        joined.abort()
+        await asyncio.sleep(0)
+        assert under.sent[2:] == [b"abort"]
+        joined.write(b"5")
+        under.closing = True
+        await asyncio.sleep(0)
+        assert under.sent[3:] == []
+
+    asyncio.run(main())
+
+
 def test_all_else_is_the_transports():
     under = Transport()
     Joined(under).pause_reading()
     assert under.paused
 
 
-def test_an_answer_of_uvicorn_is_one_write(monkeypatch):
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_answer_of_uvicorn_is_one_write(monkeypatch, loop):
     """Its head and its body come one after the other; a caller gets them in one piece."""
     writes = []
     send = Joined._send
@@ -73,18 +123,22 @@ def test_an_answer_of_uvicorn_is_one_write(monkeypatch):
 
     async def main():
         monkeypatch.setattr(Joined, "_send", counted)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, http=JoinedWrites, lifespan="off", log_level="warning"))
+        config = uvicorn.Config(app, port=0, http=JoinedWrites, ws="none", lifespan="off", log_level="warning")
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
         reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
-        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        got = await reader.read()
+        got = []
+        for last in ("", "connection: close\r\n"):
+            writer.write(f"GET / HTTP/1.1\r\nhost: localhost\r\n{last}\r\n".encode())
+            got.append(await reader.readuntil(b"hello"))
         writer.close()
         server.should_exit = True
         await serving
         return got
 
-    got = asyncio.run(main())
-    assert got.startswith(b"HTTP/1.1 200 OK")
-    assert [each for each in writes if each] == [got]
+    with asyncio.Runner(loop_factory=loop) as runner:
+        got = runner.run(main())
+    assert got[0].startswith(b"HTTP/1.1 200 OK")
+    assert [each for each in writes if each] == got

@@ -128,6 +128,14 @@ def test_spans_have_the_names_of_the_contract(configured):
     assert not get_current_span().is_recording()
 
 
+def test_for_a_span_that_nobody_records_nothing_is_made(configured, monkeypatch):
+    monkeypatch.setattr("offmap.gateway.telemetry._attributes", lambda _: pytest.fail("made"))
+    telemetry = Telemetry(configured())
+    with telemetry.deciding("response") as tell:
+        tell(decided())
+    assert b'offmap_guardrail_decisions_total{action="block"' in telemetry.text()
+
+
 def test_a_decision_that_fails_leaves_no_pending_one(configured):
     telemetry = Telemetry(configured())
     with pytest.raises(RuntimeError), telemetry.deciding("input"):

@@ -171,6 +171,7 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         http=JoinedWrites,
+        ws="none",
         lifespan="on",
         access_log=False,
         server_header=False,

@@ -1,4 +1,4 @@
-"""A decision that is told while it is being recorded, so that what it allows may begin. asyncio only."""
+"""A decision that is told before it is recorded, so that what it allows may begin. asyncio only."""
 
 from __future__ import annotations
 
@@ -57,9 +57,11 @@ class Ahead:
         if not self._ready.done():
             self._ready.set_result(None)
         if not self._wanted.is_set():
-            unwanted = asyncio.get_running_loop().call_later(LINGER, self._wanted.set)
-            await self._wanted.wait()
-            unwanted.cancel()
+            lingering = asyncio.get_running_loop().call_later(LINGER, self._wanted.set)
+            try:
+                await self._wanted.wait()
+            finally:
+                lingering.cancel()
 
     def tell_kept(self, decision: Decision) -> None:
         """It is on record, or could not be recorded."""

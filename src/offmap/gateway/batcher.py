@@ -20,7 +20,7 @@ class Overloaded(Exception):  # noqa: N818 - a state that is told, and no fault 
 
 
 class Batcher(Generic[T, R]):
-    """Collects items and answers each.
+    """Collects items and answers each. One event loop.
 
     Args:
         run: answers a batch, one answer an item, in order; it is never called twice at once.
@@ -37,7 +37,8 @@ class Batcher(Generic[T, R]):
         self._running: dict[asyncio.Future[R], T] = {}
         self._alone: dict[asyncio.Future[R], T] = {}
         self._call: asyncio.Future[Sequence[R]] | None = None
-        self._due: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._soon = False
         self._closing = False
         self._ended = asyncio.Event()
 
@@ -95,18 +96,27 @@ class Batcher(Generic[T, R]):
                 self._ended.set()
             return
         at_once = self._closing or len(self._waiting) >= self._max_batch
-        if self._due is not None:
-            if not at_once:
-                return
-            self._due.cancel()
+        if self._soon or (self._timer and not at_once):
+            return
         loop = asyncio.get_running_loop()
         _, arrived = next(iter(self._waiting.values()))
-        left = 0.0 if at_once else arrived + self._max_wait - loop.time()
-        self._due = loop.call_later(left, self._begin) if left > 0 else loop.call_soon(self._begin)
+        left = arrived + self._max_wait - loop.time()
+        if left > 0 and not at_once:
+            self._timer = loop.call_later(left, self._begin)
+        else:
+            self._stop_timer()
+            self._soon = True
+            loop.call_soon(self._begin)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _begin(self) -> None:
         """A call for those who came first; for nobody where all have given up."""
-        self._due = None
+        self._stop_timer()
+        self._soon = False
         first = list(self._waiting)[: self._max_batch]
         if first:
             self._ask({answer: self._waiting.pop(answer)[0] for answer in first})
@@ -114,13 +124,13 @@ class Batcher(Generic[T, R]):
             self._schedule()
 
     def _ask(self, batch: dict[asyncio.Future[R], T]) -> None:
-        self._running = batch
         try:
-            self._call = asyncio.ensure_future(self._run(list(batch.values())))
+            call: asyncio.Future[Sequence[R]] = asyncio.ensure_future(self._run(list(batch.values())))
         except Exception as error:  # it did not even begin
-            self._call = asyncio.get_running_loop().create_future()
-            self._call.set_exception(error)
-        self._call.add_done_callback(self._answered)
+            call = asyncio.get_running_loop().create_future()
+            call.set_exception(error)
+        self._running, self._call = batch, call
+        call.add_done_callback(self._answered)
 
     def _answered(self, call: asyncio.Future[Sequence[R]]) -> None:
         batch, self._running, self._call = self._running, {}, None
@@ -157,7 +167,7 @@ def _answers(call: asyncio.Future[Sequence[R]], wanted: int) -> Sequence[R]:
     """
     if call.cancelled():
         raise RuntimeError("the call was cancelled")
-    answers = call.result()
+    answers = list(call.result())
     if len(answers) != wanted:
         raise ValueError(f"{len(answers)} answers to {wanted} items")
     return answers

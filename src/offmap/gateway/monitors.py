@@ -177,8 +177,8 @@ class Running:
 
 
 def _whole(verdicts: list[Verdict], read: list[Window], conversation: Conversation) -> Verdict:
-    """The verdict on a conversation: the only one there is, where it was read as it is and whole."""
-    alone = read[0].conversation is conversation and verdicts[0].n_dropped == 0
+    """The verdict on a conversation; that of its only window stands where there is nothing to combine or to check."""
+    alone = read[0].conversation is conversation and verdicts[0].n_dropped == 0 and not verdicts[0].spans
     return verdicts[0] if alone else combine(verdicts, read)
 
 

@@ -164,7 +164,7 @@ def roles(*wanted: Role) -> dict[str, tuple[Role, ...]]:
 async def add_headers(message: Message, _: Scope) -> None:
     """Security headers on every answer, errors too."""
     if message["type"] == "http.response.start":
-        own = list(message["headers"])
+        own = list(message.get("headers", ()))
         there = {name.lower() for name, _ in own}
         message["headers"] = own + [each for each in _HEADERS if each[0] not in there]
 

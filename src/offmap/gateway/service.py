@@ -108,7 +108,7 @@ class Service:
         self._readiness: tuple[float, tuple[str, ...]] | None = None
         self._checking = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
-        self._ahead: set[asyncio.Task[Decision]] = set()
+        self._ahead: dict[asyncio.Task[Decision], Ahead | None] = {}
         self._ended = asyncio.Event()
 
     async def start(self) -> None:
@@ -132,6 +132,9 @@ class Service:
         self._ended.set()
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout
+        for ahead in filter(None, self._ahead.values()):
+            ahead.want()  # the log takes nothing any more once it is closed
+        await asyncio.sleep(0)
         answered = await self.engine.drain(timeout)
         if self._ahead:
             _, late = await asyncio.wait(self._ahead, timeout=max(0.0, ends - loop.time()))
@@ -196,8 +199,8 @@ class Service:
             InputError: the policy has no such stage.
         """
         self.require_stages(ask.stage)
-        ahead = Ahead(wanted=wanted)
-        self._recording(self._begun(ask, caller, ahead)).add_done_callback(ahead.ended)
+        ahead = Ahead(wanted=wanted or self.draining)
+        self._recording(self._begun(ask, caller, ahead), ahead).add_done_callback(ahead.ended)
         await ahead.ready()
         return ahead
 
@@ -260,11 +263,11 @@ class Service:
         if self.live.take(found):
             self.engine.adopt(found.gateway)
 
-    def _recording(self, deciding: Coroutine[Any, Any, Decision]) -> asyncio.Task[Decision]:
+    def _recording(self, deciding: Coroutine[Any, Any, Decision], ahead: Ahead | None = None) -> asyncio.Task[Decision]:
         """A task of its own, which going down waits for: it ends though whoever asked has left."""
         recording = asyncio.create_task(deciding)
-        self._ahead.add(recording)
-        recording.add_done_callback(self._ahead.discard)
+        self._ahead[recording] = ahead
+        recording.add_done_callback(self._ahead.pop)
         return recording
 
     async def _begun(self, ask: Ask, caller: str, ahead: Ahead) -> Decision:

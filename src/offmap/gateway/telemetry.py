@@ -102,9 +102,9 @@ class Telemetry:
 
     @contextmanager
     def deciding(self, stage: Stage) -> Iterator[Callable[[Decision], None]]:
-        """A span around a decision; what it gives is to be called with the decision."""
+        """A span around a decision and its record; what it gives is to be called with the decision."""
         span = self._tracer.start_span(Names.SPAN.format(component=stage))
-        current = context.attach(trace.set_span_in_context(span))  # a judge's own spans are its children
+        current = context.attach(trace.set_span_in_context(span))
         self._pending.inc()
         try:
             yield partial(self._tell, span)

@@ -267,7 +267,7 @@ def test_what_nobody_waits_for_is_recorded_by_itself(writing):
     assert recorded(client) == [("allow", "input.pass")]
 
 
-def test_what_is_wanted_is_recorded_at_once_in_the_order_of_wanting_and_in_one_commit(writing, monkeypatch):
+def test_what_is_wanted_is_recorded_at_once_in_the_order_of_wanting(writing, monkeypatch):
     monkeypatch.setattr("offmap.gateway.ahead.LINGER", 60.0)
     order = []
 
@@ -287,7 +287,48 @@ def test_what_is_wanted_is_recorded_at_once_in_the_order_of_wanting_and_in_one_c
 
     made = client.blocking_portal.call(wants)
     assert order == made[::-1]
-    assert commits == [3]
+    assert sum(commits) == 3
+
+
+def test_a_reply_without_calls_is_recorded_as_soon_as_it_is_decided_about(proxy, behind, monkeypatch):
+    wanted = []
+    monkeypatch.setattr("offmap.gateway.ahead.LINGER", 60.0)
+    client = proxy(stages=("input", "response", "tool_call"))
+    ahead = client.service.ahead
+
+    async def told(ask, **how):
+        wanted.append((ask.stage, how.get("wanted", False)))
+        return await ahead(ask, **how)
+
+    monkeypatch.setattr(client.service, "ahead", told)
+    behind.says(choice("hi"))
+    assert ask(client).status_code == 200
+    behind.says(choice("hi", "tool_calls", tool_calls=[call("look", "{}")]))
+    assert ask(client).status_code == 200
+    assert wanted == [
+        ("input", False),
+        ("response", True),
+        ("input", False),
+        ("response", False),
+        ("tool_call", False),
+    ]
+    assert len(recorded(client)) == 5
+
+
+def test_what_lingers_is_recorded_before_the_log_is_closed(configured, monitor, monkeypatch):
+    monkeypatch.setattr("offmap.gateway.ahead.LINGER", 60.0)
+
+    async def main():
+        service = Service(configured(), monitors={"fake": monitor}, keys=Keys())
+        await service.start()
+        early = await service.ahead(asked_about())
+        service.draining = True
+        late = asyncio.create_task(service.ahead(asked_about("late")))
+        await asyncio.sleep(0.01)
+        await service.drain(0.0)
+        return [(await each.kept()).on_record for each in (early, await late)]
+
+    assert all(asyncio.run(main()))
 
 
 def test_a_stop_unasked_stands_in_the_log_behind_what_was_decided_before_it(proxy, behind, monkeypatch):

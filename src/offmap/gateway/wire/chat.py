@@ -2,7 +2,7 @@
 
 - The input stage decides about all messages and tools. What is stopped is answered with status 200, a ``refusal`` and
   the finish reason "content_filter", as OpenAI answers; the upstream never sees it. What is allowed goes upstream while
-  that is being recorded, unless ``audit.before`` says otherwise, and nothing is answered before it is.
+  that is on its way to the log, unless ``audit.before`` says otherwise, and nothing is answered before it is.
 - The response stage decides about each choice, the tool-call stage about each call by itself, its arguments whole, and
   the conversation stage about all of it where the header ``x-offmap-conversation`` names the conversation.
 - The header ``x-offmap-decision`` names the decisions, as far as they are on record: of the choices in order, or of the

@@ -99,7 +99,7 @@ class Checks:
         return msgspec.structs.replace(self.asked, messages=(*self.asked.messages, reply))
 
     async def decide(self, ask: Ask, *, wanted: bool = False) -> Ahead | None:
-        """A decision, made and being recorded; None where the policy has no such stage. ``wanted``: see ``Ahead``.
+        """A decision, made and to be recorded; None where the policy has no such stage. ``wanted``: see ``Ahead``.
 
         Raises:
             BusyError: no room.
@@ -124,7 +124,7 @@ class Checks:
 
 
 class _Look:
-    """One look at a reply: its decisions, each of which is being recorded while the next is made."""
+    """One look at a reply: its decisions, which are recorded together or while the next is made."""
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
@@ -232,6 +232,7 @@ class _Look:
         try:
             return await self._checks.decide(ask, wanted=wanted)
         except BusyError:
+            self._want()
             for each in self._ahead:  # it may be this look that takes the room
                 await each.kept()
             return await self._checks.decide(ask, wanted=wanted)
