@@ -69,6 +69,12 @@ def ask_all(scorer, texts, **options):
     return asyncio.run(main())
 
 
+def test_a_span_that_lies_in_no_message_is_not_told():
+    nowhere = tuple(Span(at, "user", 0, 2, "he", 3.0) for at in (7, -1))
+    (found,) = ask_all(Fake(lambda _: msgspec.structs.replace(verdict(), spans=nowhere)), ["hello"])
+    assert (found.outcome, found.spans) == ("scored", ())
+
+
 def test_a_score_becomes_a_finding():
     span = Span(0, "user", 0, 2, "he", 3.0)
     given = msgspec.structs.replace(verdict(0.2, 0.3, 0.4), spans=(span,), fired=("guard",))

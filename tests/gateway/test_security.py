@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from offmap.errors import InputError
 from offmap.gateway.config import Server, Upstream
 from offmap.gateway.keys import Keys, new_key
-from offmap.gateway.security import HEADERS, RateLimit
+from offmap.gateway.security import HEADERS, RateLimit, add_headers
 from offmap.gateway.service import Service
 
 HELLO = {"input": "hello"}
@@ -171,3 +171,12 @@ def test_buckets_are_each_key_s_own_and_fill_again():
     now[0] = 60.001
     assert limit.wait("a") == 0
     assert all(RateLimit(0).wait("a") == 0 for _ in range(1000))
+
+
+def test_an_answers_own_header_stands_and_none_comes_twice():
+    own = {"type": "http.response.start", "status": 200, "headers": [(b"Cache-Control", b"no-cache")]}
+    bare = {"type": "http.response.start", "status": 200}
+    for message in (own, bare):
+        asyncio.run(add_headers(message, {}))
+        assert sorted(name.decode().lower() for name, _ in message["headers"]) == sorted(map(str.lower, HEADERS))
+    assert own["headers"][0] == (b"Cache-Control", b"no-cache")

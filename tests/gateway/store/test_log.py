@@ -286,6 +286,22 @@ def test_an_abandoned_append_does_not_disturb_the_next(sqlite, make):
     assert verify(sqlite).broken_at is None
 
 
+def test_an_append_that_is_given_up_before_its_turn_is_never_written(sqlite, make):
+    gate = Gate(sqlite.engine)
+
+    async def scenario(log):
+        first = asyncio.create_task(log.append(make(1)))
+        assert await asyncio.to_thread(gate.reached.wait, 10)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(log.append(make(2)), 0.05)
+        gate.open.set()
+        return (await first).seq, (await log.append(make(3))).seq
+
+    with AuditLog(sqlite) as log:
+        assert asyncio.run(scenario(log)) == (1, 2)
+    assert written(sqlite) == ["id-000001", "id-000003"]
+
+
 def test_a_closed_log_has_written_everything_and_takes_no_more(sqlite, make):
     log = AuditLog(sqlite)
     done = [log.submit(make(number)) for number in range(500)]
