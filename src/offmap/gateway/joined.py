@@ -61,7 +61,7 @@ class Joined:
 
     def abort(self) -> None:
         """Close and send nothing."""
-        self._kept.clear()
+        self._kept, self._size = [], 0
         self._transport.abort()
 
     def get_write_buffer_size(self) -> int:

@@ -137,10 +137,10 @@ class Running:
             raise TypeError(f"{len(verdicts)} answers to {len(flat)} conversations, or some that are no Verdict")
         ordered = iter(verdicts)
         return [
-            _Reading(_whole(list(islice(ordered, len(part))), part, conversation), len(part))
+            _Reading(combine(list(islice(ordered, len(part))), part), len(part))
             if len(part) <= self._max_windows
             else _Reading(None, 0)
-            for part, conversation in zip(parts, batch, strict=True)
+            for part in parts
         ]
 
     def _windows(self, conversation: Conversation) -> list[Window]:
@@ -174,12 +174,6 @@ class Running:
             windows=reading.windows,
             seconds=seconds,
         )
-
-
-def _whole(verdicts: list[Verdict], read: list[Window], conversation: Conversation) -> Verdict:
-    """The verdict on a conversation; that of its only window stands where there is nothing to combine or to check."""
-    alone = read[0].conversation is conversation and verdicts[0].n_dropped == 0 and not verdicts[0].spans
-    return verdicts[0] if alone else combine(verdicts, read)
 
 
 class _Worker:

@@ -97,6 +97,8 @@ def combine(verdicts: Sequence[Verdict], read: Sequence[Window]) -> Verdict:
     """
     if len(verdicts) != len(read) or not read:
         raise ValueError(f"{len(verdicts)} verdicts on {len(read)} windows")
+    if len(read) == 1 and not verdicts[0].spans and verdicts[0].n_dropped == 0:
+        return verdicts[0]  # nothing to correct, to move or to add up
     worst = min(range(len(read)), key=lambda at: _ranked(verdicts[at].p_value))
     return msgspec.structs.replace(
         verdicts[worst],

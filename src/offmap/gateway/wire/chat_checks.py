@@ -108,9 +108,9 @@ class Checks:
             return None
         return await self.service.ahead(ask, caller=self.caller, wanted=wanted)
 
-    def ask(self, stage: Stage, about: Conversation) -> Ask:
+    def ask(self, stage: Stage, about: Conversation, *, partial: bool = False, foreseen: Finding | None = None) -> Ask:
         """What is to be decided."""
-        return Ask(stage, about, self.conversation_id)
+        return Ask(stage, about, self.conversation_id, partial, foreseen)
 
     async def ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
@@ -208,7 +208,7 @@ class _Look:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
         known = self._foreseen.get(reply) if stage == "tool_call" else None
         foreseen = await known if known else None
-        ask = Ask(stage, self._checks.after(reply), self._checks.conversation_id, partial, foreseen)
+        ask = self._checks.ask(stage, self._checks.after(reply), partial=partial, foreseen=foreseen)
         try:
             decided = await self._decided(ask, wanted=not reply.tool_calls)
         except BusyError:
