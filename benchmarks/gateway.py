@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 from gateway_rig import phases, show
+from gateway_rig.interpreter import interpreter
 from gateway_rig.setting import Plan, Setting, setting
 from gateway_rig.soak import soak
 
@@ -75,6 +76,7 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         "think": plan.think,
         "max_wait_ms": plan.max_wait_ms,
         "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}",
+        "interpreter_ms": 1e3 * interpreter(),
     }
     for name in (*asked.phases, *(["soak"] if asked.soak else [])):
         print(f"{name} ...", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway_rig.interpreter import TURNS
 from gateway_rig.setting import DIRECT, GATEWAY, IN_MEMORY
 from offmap.bench.drawing import Row, Rows, Spec, chart_of, heading, side_by_side, spec_of
 
@@ -63,7 +64,8 @@ def picture(found: Told) -> str:
 def _about(found: Told) -> str:
     return (
         f"{found['rate']:g} requests a second, {found['rounds']} rounds of {found['seconds']:g} s for each arm; the "
-        f"upstream takes {1e3 * found['think']:g} ms. {found['machine']}."
+        f"upstream takes {1e3 * found['think']:g} ms. {found['machine']}; {TURNS:,} turns of a plain loop in "
+        f"{found['interpreter_ms']:.0f} ms."
     )
 
 
