@@ -235,7 +235,7 @@ def warnings(gateway: Gateway) -> Iterator[str]:
                 f"{at}.actions.unknown: a monitor calibrated on conversations that end with a reply finds safe prompts "
                 "unknown more often than its p-values say; calibrate one on prompts, or say 'allow'"
             )
-        yield from (f"{at}.{found}" for found in _walls(table))
+        yield from (f"{at}.{found}" for found in (*_walls(table), *_idle(table)))
         if not enforces(table):
             yield f"{at}: nothing is done, only recorded"
 
@@ -252,6 +252,15 @@ def _walls(table: StageTable) -> Iterator[str]:
             elif passing >= 1 and number == len(steps) - 1 and table.actions.uncertain != "allow":
                 act = table.actions.uncertain
                 yield f"{at} lets nothing pass, since no p-value is above 1: what it does not stop meets {act!r}"
+
+
+def _idle(table: StageTable) -> Iterator[str]:
+    """A last monitor whose bands stop nothing: every p-value is above 0."""
+    steps = bands(table)
+    passes = table.actions.uncertain == "allow"
+    if steps and all(stop <= 0 and (passes or passing <= 0) for stop, passing in heard(table, steps[-1]).values()):
+        at = f"cascade[{len(steps) - 1}]: {steps[-1].monitor!r}"
+        yield f"{at} never stops anything: it acts at p <= 0, which no p-value is"
 
 
 def _stage_contradictions(gateway: Gateway, stage: Stage, table: StageTable) -> Iterator[str]:
