@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import signal
 import socket
 import sys
@@ -183,6 +184,7 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         server.run(sockets=[listener])
+        gc.freeze()  # the process ends: to walk the models once more before that takes longer than draining
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
