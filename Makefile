@@ -37,7 +37,7 @@ bench: .venv/.dev .venv/reference/.done
 	$(PYTHON) -m venv .venv
 
 .venv/.core: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[bench]'
+	$(PIP) --editable '.[bench,gateway]'
 	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt

@@ -290,3 +290,41 @@ def test_answers_that_cannot_be_counted_are_an_error_of_their_own_items():
         assert await shared.submit(3) == 6
 
     asyncio.run(main())
+
+
+def test_what_is_given_up_before_its_call_begins_is_not_asked_about():
+    async def main():
+        run = Doubling()
+        shared = batcher(run, max_batch=1, max_wait=0)
+        given_up = asyncio.create_task(shared.submit(1))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert await shared.submit(2) == 4
+        assert run.calls == [(2,)]
+
+    asyncio.run(main())
+
+
+class End(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_whatever_ends_a_call_is_an_error_of_its_items_and_the_next_is_asked(at_once):
+    async def main():
+        def run(items):
+            if items == [1]:
+                if at_once:
+                    raise End
+                ended = asyncio.get_running_loop().create_future()
+                ended.set_exception(End())
+                return ended
+            return doubling(items)
+
+        doubling = Doubling()
+        shared = batcher(run, max_batch=1, max_wait=0)
+        with pytest.raises(RuntimeError, match="End"):
+            await shared.submit(1)
+        assert await shared.submit(2) == 4
+
+    asyncio.run(main())

@@ -8,7 +8,7 @@ from offmap.gateway.draining import EndedError, Exchange, Exchanges
 
 def test_what_has_begun_may_finish_and_is_waited_for_no_longer():
     async def play():
-        exchanges, done = Exchanges(), []
+        exchanges, done = Exchanges(9), []
 
         async def answer(seconds):
             with exchanges.begin() as exchange:
@@ -33,7 +33,7 @@ def test_what_does_not_finish_is_ended_wherever_it_is(hurried):
     """One waits, one is between two waits, one does both and is told once for each."""
 
     async def play():
-        exchanges, told = Exchanges(), []
+        exchanges, told = Exchanges(9), []
 
         async def answer(name, before):
             with exchanges.begin() as exchange:
@@ -87,7 +87,7 @@ def test_what_never_waits_is_ended_too():
         return "more"
 
     async def main():
-        exchanges, taken = Exchanges(), 0
+        exchanges, taken = Exchanges(9), 0
         with exchanges.begin() as exchange:
             exchange.end()
             with pytest.raises(EndedError):

@@ -272,6 +272,20 @@ def test_too_many_windows_are_unscored_and_not_asked():
     assert fake.sizes == [1]
 
 
+def test_a_text_that_cannot_be_read_takes_nobody_out_of_a_batch():
+    """Who writes one chooses that: were its neighbours asked one by one, it would cost all of them their batches."""
+
+    def picky(batch):
+        if any("bad" in conversation.messages[-1].content for conversation in batch):
+            raise InputError("no room for its text")
+        return render(batch)
+
+    fake = Fake()
+    found = ask_all(fake, ["a", "bad", "b", "c"], render=picky)
+    assert [each.outcome for each in found] == ["scored", "unscored", "scored", "scored"]
+    assert fake.sizes == [3]
+
+
 class FakeJudge:
     """Scores a conversation by the number in it; NaN for none."""
 

@@ -242,6 +242,21 @@ def test_a_step_that_lets_all_or_nothing_pass_is_warned_of_and_no_other(unsafe, 
         assert each.startswith(("stages.response.cascade[0].unsafe: 'a' ", "stages.response.cascade[0].unknown: 'a' "))
 
 
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"cascade": (Step("a", (0.01, 0.01), (0.01, 0.01)),), "tier": "strict"}, True),
+        ({"cascade": (Step("a", (0.01, 0.01)),), "tier": "strict", "actions": Actions(unknown="allow")}, True),
+        ({"cascade": (Step("a", (0.01, 0.01)),), "tier": "strict"}, False),
+        ({"cascade": (Step("a", (0.01, 0.01), (0.01, 0.01)),), "tier": "observe"}, False),
+        ({"cascade": (Step("a", (0.01, 0.01), (0.01, 0.01)),)}, False),
+        ({"cascade": ("a",), "tier": "strict"}, False),
+    ],
+)
+def test_a_tier_that_changes_nothing_is_told(table, told):
+    assert any("tier: 'strict' changes nothing" in each for each in warnings(gateway(**table))) == told
+
+
 def test_every_met_set_has_the_most_severe_action():
     stage = StageTable(("a",), actions=Actions("modify", "escalate", "allow", "block"), on_error="escalate")
     acts = {"unsafe": "modify", "unknown": "escalate", "uncertain": "allow", "unscored": "block", "error": "escalate"}

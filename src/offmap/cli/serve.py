@@ -54,24 +54,19 @@ def serve(
     require_store()
     require_packages("gateway", ("aiohttp", "litestar", "opentelemetry", "prometheus_client", "uvicorn"))
     from offmap.gateway.explain import explain
-
-    gateway, keys = _gateway(config, host, port)
-    sys.stdout.write("\n".join(explain(gateway)) + "\n")
-    sys.stdout.flush()
-    if check:
-        _check(gateway, keys)
-    else:
-        _serve(gateway)
-
-
-def _check(gateway: Gateway, keys: Keys) -> None:
     from offmap.gateway.explain_serving import explain_serving
     from offmap.gateway.opening import require_files
 
-    kept = require_url(gateway.store.url)
+    gateway, keys = _gateway(config, host, port)
+    sys.stdout.write("\n".join(explain(gateway)) + "\n")
+    said = (f"Decisions are kept {require_url(gateway.store.url)}.", *explain_serving(gateway, keys))
     require_files(gateway)
-    said = (*explain_serving(gateway, keys), f"Decisions are kept {kept}.")
-    sys.stdout.write(printable("\n".join(said)) + "\nOnly read: neither a monitor nor the data base was opened.\n")
+    sys.stdout.write(printable("\n".join(said)) + "\n")
+    sys.stdout.flush()
+    if check:
+        sys.stdout.write("Only read: neither a monitor nor the data base was opened.\n")
+    else:
+        _serve(gateway)
 
 
 def _gateway(config: Path | None, host: str | None, port: int | None) -> tuple[Gateway, Keys]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,12 @@ class BudgetOptions:
 
         from offmap.gateway.tuning.budget import Budget
 
-        return Budget(**{**asdict(self), "cost": _costs(self.cost)})
+        given = asdict(self)
+        try:
+            return Budget(**{**given, "cost": _costs(self.cost)})
+        except InputError as error:
+            names = "|".join(name for name in given if name != "cost")
+            raise InputError(re.sub(rf"\b({names})\b", lambda name: _option(name[1]), str(error))) from None
 
 
 NO_BUDGET = BudgetOptions()
@@ -123,6 +129,10 @@ def tune(
     _show(tuned, out, json)
 
 
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _costs(given: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for each in given:
@@ -170,7 +180,8 @@ def _require_rows(rows: Sequence[Conversation], budget: Budget, table: StageTabl
     if there < needed * (1 + halved):
         why = f": {needed} to tune on and as many to report on" if halved else ""
         raise InputError(
-            f"{file}: found {there} rows {what}; {shares_in_words(shares)} need at least {needed * (1 + halved)}{why}"
+            f"{file}: found {there} rows {what}; wanted at least {needed * (1 + halved)}{why}, for what is asked for: "
+            f"{shares_in_words(shares)}"
         )
 
 

@@ -117,6 +117,8 @@ class Batcher(Generic[T, R]):
         """A call for those who came first; for nobody where all have given up."""
         self._stop_timer()
         self._soon = False
+        for answer in [each for each in self._waiting if each.done()]:
+            del self._waiting[answer]  # given up in this very turn of the loop
         first = list(self._waiting)[: self._max_batch]
         if first:
             self._ask({answer: self._waiting.pop(answer)[0] for answer in first})
@@ -126,9 +128,9 @@ class Batcher(Generic[T, R]):
     def _ask(self, batch: dict[asyncio.Future[R], T]) -> None:
         try:
             call: asyncio.Future[Sequence[R]] = asyncio.ensure_future(self._run(list(batch.values())))
-        except Exception as error:  # it did not even begin
+        except BaseException as error:  # it did not even begin
             call = asyncio.get_running_loop().create_future()
-            call.set_exception(error)
+            call.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
         self._running, self._call = batch, call
         call.add_done_callback(self._answered)
 
@@ -136,7 +138,7 @@ class Batcher(Generic[T, R]):
         batch, self._running, self._call = self._running, {}, None
         try:
             answers = _answers(call, len(batch))
-        except Exception as error:
+        except BaseException as error:
             if len(batch) > 1:
                 self._alone.update(batch)
             else:
@@ -173,6 +175,6 @@ def _answers(call: asyncio.Future[Sequence[R]], wanted: int) -> Sequence[R]:
     return answers
 
 
-def _fail(answer: asyncio.Future[R], error: Exception) -> None:
+def _fail(answer: asyncio.Future[R], error: BaseException) -> None:
     if not answer.done():
-        answer.set_exception(error)
+        answer.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))

@@ -37,7 +37,8 @@ DEFAULT_REFUSAL = "This was stopped by a safety policy."
 class Server(_Table, frozen=True):
     """Where the service listens, and what it takes in.
 
-    ``keys``: a file of API keys, see ``keys.load_keys``. ``drain_s``: how long answers of the chat proxy that are under
+    ``keys``: a file of API keys, see ``keys.load_keys``. ``queue``: decisions under way at once, and requests to the
+    chat proxy beyond the connections to its upstream. ``drain_s``: how long answers of the chat proxy that are under
     way may go on after SIGTERM.
     """
 
@@ -48,6 +49,11 @@ class Server(_Table, frozen=True):
     queue: Count = 256
     keys: str = ""
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 20
+
+    @property
+    def looks_ahead(self) -> int:
+        """How often monitors may be asked at once about what may never be decided about; beyond the ``queue``."""
+        return self.queue // 2
 
 
 class Upstream(_Table, frozen=True):

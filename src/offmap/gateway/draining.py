@@ -58,13 +58,19 @@ class Exchange:
 
 
 class Exchanges:
-    """All that is under way."""
+    """All that is under way. Each holds what it was asked, so there should be no more than ``most``."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._open: set[Exchange] = set()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for one more."""
+        return len(self._open) >= self._most
 
     @contextmanager
     def begin(self) -> Iterator[Exchange]:

@@ -303,7 +303,7 @@ class Engine:
                 return msgspec.structs.replace(decision, would="error", status="fail_open", rule=rule_name)
             if decision.action in ("block", "error"):
                 return msgspec.structs.replace(decision, rule=rule_name)
-            # What is held and not written is never shown to anybody, so an escalation ends here too.
+            # Nobody waits for a record that comes too late, so an escalation ends here too, though it may be reviewed.
             text = self.gateway.stages[decision.stage].refusal
             return msgspec.structs.replace(
                 decision,

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from offmap.gateway.config import Gateway
 from offmap.gateway.keys import ROLES, Keys
+from offmap.gateway.policy import escalates
 
 
 def explain_serving(gateway: Gateway, keys: Keys) -> list[str]:
     """Where it listens, what it stands in front of, whose keys there are, and what it takes in at most."""
-    return [_address(gateway, keys), *_upstream(gateway), *_keys(keys), *_limits(gateway, keys)]
+    return [_address(gateway, keys), *_upstream(gateway), *_limits(gateway, keys), *_keys(gateway, keys)]
 
 
 def _address(gateway: Gateway, keys: Keys) -> str:
@@ -27,24 +28,24 @@ def _upstream(gateway: Gateway) -> Iterator[str]:
         key = f"the key of {upstream.api_key_env}" if upstream.api_key_env else "no key"
         yield (
             f"Chat completions are asked of {upstream.base_url} with {key}; it may be silent for "
-            f"{upstream.timeout_s:g} s, and at most {upstream.connections:,} connections to it are open."
+            f"{upstream.timeout_s:g} s, at most {upstream.connections:,} connections to it are open, and "
+            f"{gateway.server.queue:,} more requests may wait for one."
         )
         if upstream.unseen:
             yield f"UNSEEN: whatever a request holds in {', '.join(upstream.unseen)} reaches the model unlooked at."
 
 
-def _keys(keys: Keys) -> Iterator[str]:
-    if not keys:
-        yield (
-            "No API keys: whoever is on this machine may ask for decisions, and nobody may review. `offmap key` makes "
-            "one."
-        )
-        return
+def _keys(gateway: Gateway, keys: Keys) -> Iterator[str]:
     count = Counter(record.role for record in keys.records)
-    roles = ", ".join(f"{count[role]} {role}" for role in ROLES if count[role])
-    yield f"API keys: {len(keys.records)} ({roles}); a request without one of them is refused."
-    if set(count) == {"caller"}:
-        yield "Nobody may review: none of the keys is a reviewer's or an admin's."
+    if keys:
+        roles = ", ".join(f"{count[role]} {role}" for role in ROLES if count[role])
+        yield f"API keys: {len(keys.records)} ({roles}); a request without one of them is refused."
+    else:
+        yield "No API keys: whoever is on this machine may ask for decisions. `offmap key` makes one."
+    if set(count) <= {"caller"}:
+        review = gateway.review
+        held = f": what is held for a person meets {review.default!r} after {review.timeout_s:g} s"
+        yield f"NOBODY MAY REVIEW, without a key of a reviewer or an admin{held if escalates(gateway) else ''}."
 
 
 def _limits(gateway: Gateway, keys: Keys) -> Iterator[str]:

@@ -59,10 +59,11 @@ class Opened:
 
 
 class _Reading(msgspec.Struct, frozen=True):
-    """A verdict on all windows of a conversation; None where there were too many."""
+    """A verdict on all windows of a conversation; None where there were too many, or it cannot be cut into any."""
 
     verdict: Verdict | None
     windows: int
+    error: Exception | None = None
 
 
 class Running:
@@ -113,6 +114,8 @@ class Running:
             if budget <= 0 or self.stuck:
                 raise TimeoutError
             reading = await self._batcher.submit(conversation, budget)
+            if reading.error:
+                raise reading.error
             return self._finding(reading, time.monotonic() - started)
         except Exception as error:
             outcome = _outcome(error)
@@ -131,23 +134,25 @@ class Running:
     def _read(self, batch: Sequence[Conversation]) -> list[_Reading]:
         """In the thread: every window of every conversation in one call."""
         parts = [self._windows(conversation) for conversation in batch]
-        flat = [window.conversation for part in parts for window in part if len(part) <= self._max_windows]
+        flat = [window.conversation for part in parts if isinstance(part, list) for window in part]
         verdicts = list(self.opened.scorer.score(flat)) if flat else []
         if len(verdicts) != len(flat) or not all(isinstance(each, Verdict) for each in verdicts):
             raise TypeError(f"{len(verdicts)} answers to {len(flat)} conversations, or some that are no Verdict")
         ordered = iter(verdicts)
         return [
-            _Reading(combine(list(islice(ordered, len(part))), part), len(part))
-            if len(part) <= self._max_windows
-            else _Reading(None, 0)
+            _Reading(combine(list(islice(ordered, len(part))), part), len(part)) if isinstance(part, list) else part
             for part in parts
         ]
 
-    def _windows(self, conversation: Conversation) -> list[Window]:
+    def _windows(self, conversation: Conversation) -> list[Window] | _Reading:
+        """Its windows; where there are too many, or none can be made, what is told of it alone."""
         if self.opened.render is None:
             return [Window.whole(conversation)]
-        found = windows(conversation, self.opened.render, self._window_tokens)
-        return list(islice(found, self._max_windows + 1))
+        try:
+            found = list(islice(windows(conversation, self.opened.render, self._window_tokens), self._max_windows + 1))
+        except Exception as error:
+            return _Reading(None, 0, error)
+        return found if len(found) <= self._max_windows else _Reading(None, 0)
 
     def _finding(self, reading: _Reading, seconds: float) -> Finding:
         verdict = reading.verdict

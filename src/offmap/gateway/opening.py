@@ -106,7 +106,7 @@ def open_monitors(gateway: Gateway) -> dict[str, Running]:
             each,
             timeout=gateway.monitors[name].timeout_ms / 1000,
             limits=gateway.limits,
-            queue=gateway.server.queue,
+            queue=gateway.server.queue + gateway.server.looks_ahead,
             window_tokens=gateway.monitors[name].window_tokens,
         )
         for name, each in opened.items()

@@ -235,7 +235,7 @@ def warnings(gateway: Gateway) -> Iterator[str]:
                 f"{at}.actions.unknown: a monitor calibrated on conversations that end with a reply finds safe prompts "
                 "unknown more often than its p-values say; calibrate one on prompts, or say 'allow'"
             )
-        yield from (f"{at}.{found}" for found in (*_walls(table), *_idle(table)))
+        yield from (f"{at}.{found}" for found in (*_walls(table), *_idle(table), *_unused_tier(table)))
         if not enforces(table):
             yield f"{at}: nothing is done, only recorded"
 
@@ -261,6 +261,14 @@ def _idle(table: StageTable) -> Iterator[str]:
     if steps and all(stop <= 0 and (passes or passing <= 0) for stop, passing in heard(table, steps[-1]).values()):
         at = f"cascade[{len(steps) - 1}]: {steps[-1].monitor!r}"
         yield f"{at} never stops anything: it acts at p <= 0, which no p-value is"
+
+
+def _unused_tier(table: StageTable) -> Iterator[str]:
+    """A tier beside bands that leave it nothing to say."""
+    usual = msgspec.structs.replace(table, tier="balanced")
+    told = [[heard(each, step) for step in bands(each)] for each in (table, usual)]
+    if table.tier != usual.tier and told[0] == told[1] and enforces(table) == enforces(usual):
+        yield f"tier: {table.tier!r} changes nothing: every monitor of the cascade has bands of its own"
 
 
 def _stage_contradictions(gateway: Gateway, stage: Stage, table: StageTable) -> Iterator[str]:
@@ -307,7 +315,7 @@ def _fallback_contradictions(stage: Stage, table: StageTable) -> Iterator[str]:
 
 
 def _review_contradictions(gateway: Gateway) -> Iterator[str]:
-    if not _escalates(gateway):
+    if not escalates(gateway):
         return
     if gateway.review.timeout_s <= 0:
         yield f"review.timeout_s: found {gateway.review.timeout_s}, wanted a time after which the default is decided"
@@ -315,7 +323,8 @@ def _review_contradictions(gateway: Gateway) -> Iterator[str]:
         yield "review.reason: found none beside default = 'allow', wanted why what nobody looked at may go on"
 
 
-def _escalates(gateway: Gateway) -> bool:
+def escalates(gateway: Gateway) -> bool:
+    """Whether anything is held for a person."""
     acts = (msgspec.structs.astuple(table.actions) for table in gateway.stages.values())
     return any("escalate" in each for each in acts) or any(s.on_error == "escalate" for s in gateway.stages.values())
 

@@ -1,7 +1,4 @@
-"""The running gateway: monitors, store and engine opened together, with a bound on what is under way. No HTTP.
-
-Every decision of every face goes through ``Service.decide``.
-"""
+"""The running gateway: monitors, store and engine opened together, with a bound on what is under way. No HTTP."""
 
 from __future__ import annotations
 
@@ -99,8 +96,8 @@ class Service:
         self.live = Live(self.store, gateway, running)
         self.engine = Engine(self.live.now.gateway, running, self.log)
         self.draining = False
-        self.pending = 0
-        self.exchanges = Exchanges()
+        self.pending = self._foreseeing = 0
+        self.exchanges = Exchanges(gateway.server.queue + (gateway.upstream.connections if gateway.upstream else 0))
         self.closers: list[Callable[[], Awaitable[object]]] = []
         self._silent = {name for name in running if not gateway.monitors[name].judge}
         self._failures: Counter[str] = Counter()
@@ -130,15 +127,14 @@ class Service:
         """Take nothing new, answer what is under way, close; whether all was answered within ``timeout`` seconds."""
         self.draining = True
         self._ended.set()
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + timeout
+        ends = time.monotonic() + timeout
         for ahead in filter(None, self._ahead.values()):
             ahead.want()  # the log takes nothing any more once it is closed
         await asyncio.sleep(0)
         answered = await self.engine.drain(timeout)
-        if self._ahead:
-            _, late = await asyncio.wait(self._ahead, timeout=max(0.0, ends - loop.time()))
-            answered = answered and not late
+        while self._ahead and (left := ends - time.monotonic()) > 0:
+            await asyncio.wait(self._ahead, timeout=left)
+        answered = answered and not self._ahead
         if self._following is not None:
             await asyncio.wait({self._following}, timeout=timeout)
         for close in self.closers:
@@ -153,10 +149,10 @@ class Service:
         """An answer that takes more than one decision: once begun, it may finish while the service drains.
 
         Raises:
-            BusyError: draining.
+            BusyError: no room, or draining.
         """
-        if self.draining:
-            raise BusyError("draining", 5.0)
+        if self.draining or self.exchanges.full:
+            raise BusyError("draining", 5.0) if self.draining else BusyError("queue_full")
         with self.exchanges.begin() as begun:
             yield begun
 
@@ -207,11 +203,18 @@ class Service:
     async def foresee(self, ask: Ask) -> Finding | None:
         """What the first monitor of a stage finds, for an ``Ask`` that may follow: nothing is decided or recorded.
 
-        None where it failed, so that it is asked again in its turn, and where there is little room: others need it.
+        None where it failed, so that it is asked again in its turn, and where there is little room.
         """
-        if 2 * self.pending >= self.gateway.server.queue:
+        if self.pending + self._foreseeing >= self.gateway.server.looks_ahead:
             return None
-        finding = await self.engine.foresee(ask.stage, ask.conversation)
+        self._foreseeing += 1
+        try:
+            finding = await self.engine.foresee(ask.stage, ask.conversation)
+        except Exception as error:
+            _log.error("%s: nothing was foreseen (%s)", ask.stage, type(error).__name__)
+            return None
+        finally:
+            self._foreseeing -= 1
         return None if finding.outcome in ERRORS else finding
 
     async def stop(

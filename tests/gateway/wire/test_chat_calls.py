@@ -8,7 +8,9 @@ import pytest
 from tests.gateway.conftest import Monitor
 from tests.gateway.wire.chatting import ask, call, choice, recorded, replies
 
+from offmap.conversation import Conversation, Message, ToolCall
 from offmap.gateway.config import Actions, Limits, Server, StageTable
+from offmap.gateway.service import Ask
 
 CALLS = [call("look", f'{{"at": {n}}}', f"c{n}") for n in range(7)]
 BOMB = call("send", '{"what": "bomb"}', "c9")
@@ -21,12 +23,13 @@ class Counting(Monitor):
     now: int = 0
     most: int = 0
     alone: bool = False
+    calls: float = 0.02
 
     async def ask(self, conversation, timeout=None):
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(self.calls if len(conversation.messages[-1].tool_calls) == 1 else 0.02)
             found = msgspec.structs.replace(await super().ask(conversation, timeout), seconds=0.02)
             crowded = self.alone and self.now > 1
             return msgspec.structs.replace(found, outcome="timeout", p_value=None) if crowded else found
@@ -144,3 +147,39 @@ def test_the_time_of_a_look_ahead_is_the_decision_s(proxy, behind):
         if each.startswith("offmap_guardrail_latency_seconds_sum") and 'kind="stage"' in each
     )
     assert float(line.rpartition(" ")[2]) >= 0.02
+
+
+def looks(*calls):
+    about = (Message("user", "look"),)
+    return [Ask("tool_call", Conversation("c", (*about, Message("assistant", tool_calls=(each,))))) for each in calls]
+
+
+def test_looks_ahead_of_all_replies_together_leave_room_for_decisions(proxy, monitor):
+    client = proxy(stages=("tool_call",), server=Server(queue=8))
+    asks = looks(*(ToolCall(f"c{n}", "look", "{}") for n in range(7)))
+
+    async def several():
+        return await asyncio.gather(*map(client.service.foresee, asks))
+
+    for _ in range(2):
+        found = client.blocking_portal.call(several)
+        assert sum(each is not None for each in found) == 4 == monitor.most
+
+
+def test_a_look_ahead_that_raises_found_nothing(proxy, monkeypatch):
+    client = proxy(stages=("tool_call",))
+
+    async def broken(stage, conversation):
+        raise LookupError(stage)
+
+    monkeypatch.setattr(client.service.engine, "foresee", broken)
+    assert client.blocking_portal.call(client.service.foresee, *looks(ToolCall("c", "look", "{}"))) is None
+
+
+def test_where_the_text_stops_the_reply_its_looks_ahead_are_given_up(policies, behind, monitor):
+    monitor.calls = 30.0
+    client = policies(response={}, tool_call={})
+    behind.says(choice("A bomb.", "tool_calls", tool_calls=CALLS[:3]))
+    assert ask(client).json()["choices"][0]["finish_reason"] == "content_filter"
+    client.blocking_portal.call(asyncio.sleep, 0.01)
+    assert (monitor.most, monitor.now) == (4, 0)

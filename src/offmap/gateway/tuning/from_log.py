@@ -153,8 +153,9 @@ def require_labels(logged: Logged, alpha: float) -> None:
     if not logged.sampled:
         held = int(np.sum(labelled & logged.escalated))
         raise InputError(
-            f"{held} labels of escalations and none of a random sample: those were chosen by their p-values, so they "
-            "say nothing about how often safe traffic lies above the cut. Set [review] sample, and label what it brings"
+            f"{held} labels of escalations and none of the random sample. Only those of the sample say how often safe "
+            "traffic lies above the cut, since escalations were chosen by their p-values: label what [review] sample "
+            "brings, and set it where it is 0"
         )
     if np.any(logged.escalated) and not np.any(labelled & logged.escalated):
         raise InputError(

@@ -34,7 +34,7 @@ _KINDS = {
     408: ("timeout", "the body did not arrive in time"),
     413: ("too_large", "the body is too large"),
     415: ("unsupported_media_type", "wanted content of type application/json"),
-    429: ("rate_limited", "too many requests with this API key"),
+    429: ("rate_limited", "too many requests"),
     503: ("unavailable", "not now"),
 }
 ID_LENGTH = 256
@@ -203,7 +203,9 @@ def _field(extra: Object) -> str:
     if expected := _EXPECTED.fullmatch(said):
         wanted, bound, found = expected.groups()
         return f"{field}: wanted {wanted}{bound}" + (f", found {found}" if found else "")
-    return f"{field}: wanted one of the values that /openapi.json lists" if said.startswith("Invalid enum") else ""
+    if said.startswith("Invalid enum"):
+        return f"{field}: wanted one of the values that /openapi.json lists"
+    return f"{field}: it cannot be read" if place else ""
 
 
 def _place(key: str) -> str:

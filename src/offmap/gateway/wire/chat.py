@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation
 from litestar.params import JSONBody
 from litestar.response import Stream
 from litestar.response.base import ASGIResponse
+from litestar.types import Message as ASGIMessage
 from litestar.types import Receive, Scope, Send
 
 from offmap.conversation import Message
@@ -55,7 +57,10 @@ from offmap.gateway.wire.chat_messages import (
 from offmap.gateway.wire.chat_stream import Relay, stopped_frames
 
 CONVERSATION, DECISION = "x-offmap-conversation", "x-offmap-decision"
+TAKEN_SECONDS = 60.0
+"""Within which a caller takes a piece of a stream; one who does not has left."""
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _PATH = "/chat/completions"
 _EVENTS = "text/event-stream"
 
@@ -146,15 +151,31 @@ class _Passing(Stream):
 
 
 class _Closing(ASGIResponse):
-    """Another response, after which its source is closed."""
+    """Another response, after which its source is closed: soon, since who does not read it holds the upstream too."""
 
     def __init__(self, answer: ASGIResponse, frames: AsyncGenerator[bytes], feeding: AsyncExitStack) -> None:
         super().__init__()
         self._answer, self._frames, self._feeding = answer, frames, feeding
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = False
+
+        async def taken(message: ASGIMessage) -> None:
+            nonlocal left
+            try:
+                async with asyncio.timeout(TAKEN_SECONDS):
+                    await send(message)
+            except TimeoutError:
+                left = True
+                raise
+
         async with self._feeding, aclosing(self._frames):
-            await self._answer(scope, receive, send)
+            try:
+                await self._answer(scope, receive, taken)
+            except Exception:
+                if not left:
+                    raise
+                _log.warning("a stream was ended: its caller took nothing for %g s", TAKEN_SECONDS)
 
 
 def _configured(service: Service) -> Upstream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -230,7 +231,8 @@ def completion(head: Object, choices: Iterable[Object], usage: Object | None) ->
 
 def own_head(decision: Decision, model: str) -> Object:
     """The head of an answer that no upstream gave."""
-    return {"id": f"chatcmpl-{decision.id}", "created": int(decision.at), "model": model}
+    known = decision.on_record or secrets.token_hex(16)  # nobody would find what is not on record
+    return {"id": f"chatcmpl-{known}", "created": int(decision.at), "model": model}
 
 
 def stopped_completion(decision: Decision, request: ChatRequest, text: str) -> Object:
