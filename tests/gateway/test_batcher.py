@@ -309,21 +309,21 @@ class End(BaseException):
     pass
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-def test_whatever_ends_a_call_is_an_error_of_its_items_and_the_next_is_asked(at_once):
+@pytest.mark.parametrize(("raised", "at_once"), [(End, True), (End, False), (StopIteration, True)])
+def test_whatever_ends_a_call_is_an_error_of_its_items_and_the_next_is_asked(raised, at_once):
     async def main():
         def run(items):
             if items == [1]:
                 if at_once:
-                    raise End
+                    raise raised
                 ended = asyncio.get_running_loop().create_future()
-                ended.set_exception(End())
+                ended.set_exception(raised())
                 return ended
             return doubling(items)
 
         doubling = Doubling()
         shared = batcher(run, max_batch=1, max_wait=0)
-        with pytest.raises(RuntimeError, match="End"):
+        with pytest.raises(RuntimeError, match=raised.__name__):
             await shared.submit(1)
         assert await shared.submit(2) == 4
 

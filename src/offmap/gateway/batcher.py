@@ -130,7 +130,7 @@ class Batcher(Generic[T, R]):
             call: asyncio.Future[Sequence[R]] = asyncio.ensure_future(self._run(list(batch.values())))
         except BaseException as error:  # it did not even begin
             call = asyncio.get_running_loop().create_future()
-            call.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+            call.set_exception(raisable(error))
         self._running, self._call = batch, call
         call.add_done_callback(self._answered)
 
@@ -177,4 +177,11 @@ def _answers(call: asyncio.Future[Sequence[R]], wanted: int) -> Sequence[R]:
 
 def _fail(answer: asyncio.Future[R], error: BaseException) -> None:
     if not answer.done():
-        answer.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+        answer.set_exception(raisable(error))
+
+
+def raisable(error: BaseException) -> Exception:
+    """The same, or, where a future does not take it or who waits should not, another that names it."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(type(error).__name__)

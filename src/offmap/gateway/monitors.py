@@ -22,7 +22,7 @@ import msgspec
 from offmap.conversation import Conversation
 from offmap.detectors.base import Question
 from offmap.errors import InputError
-from offmap.gateway.batcher import Batcher, Overloaded
+from offmap.gateway.batcher import Batcher, Overloaded, raisable
 from offmap.gateway.config import Limits
 from offmap.gateway.decision import Finding, Outcome
 from offmap.gateway.windows import Render, Window, combine, p_number, windows
@@ -224,8 +224,7 @@ def _outcome_of(call: Callable[[], R], answer: asyncio.Future[R]) -> Callable[[]
     try:
         found = call()
     except BaseException as error:  # a thread that ends would leave everybody waiting
-        plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
-        raised = error if plain else RuntimeError(type(error).__name__)
+        raised = raisable(error)
         return lambda: None if answer.done() else answer.set_exception(raised)
     return lambda: None if answer.done() else answer.set_result(found)
 
