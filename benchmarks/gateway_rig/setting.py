@@ -18,6 +18,10 @@ from offmap.gateway.keys import as_toml, new_key
 
 DIRECT, PEER, LITELLM = "direct", "plain proxy", "LiteLLM proxy"
 GATEWAY, IN_MEMORY = "gateway", "gateway, store in memory"
+USUAL, SOON = (3600.0, 500), (30.0, 50)
+"""Seconds for which a conversation is remembered, and decisions of a window of the watch over drift, which keeps the
+last two dozen windows. With ``SOON`` as many conversations expire as begin, and all windows that are kept are there,
+before the second half of a soak of ten minutes."""
 LITELLM_COMMAND = BENCHMARKS.parent / ".venv" / "litellm" / "bin" / "litellm"
 
 
@@ -66,8 +70,12 @@ class Setting:
         """The upstream itself."""
         return Target(self.upstream)
 
-    def config(self, name: str, expiry_s: float = 3600.0) -> Path:
-        """A gateway.toml with a store of its own: the embedded monitor at every stage, keys, everything written."""
+    def config(self, name: str, *, soon: bool = False) -> Path:
+        """A gateway.toml with a store of its own: the embedded monitor at every stage, keys, everything written.
+
+        ``soon``: what is kept for a while is full within minutes; see ``SOON``.
+        """
+        expiry_s, window = SOON if soon else USUAL
         path = self.plan.work / f"{name}.toml"
         stages = "".join(f'[stages.{stage}]\ncascade = ["pocket"]\n' for stage in ("response", "tool_call"))
         unknown = 'actions = { unknown = "allow" }'
@@ -86,6 +94,8 @@ url = "sqlite:///{self.store(name)}"
 requests_per_minute = 0
 max_wait_ms = {self.plan.max_wait_ms:g}
 expiry_s = {expiry_s:g}
+[drift]
+window = {window}
 """
         write_whole(path, text.encode())
         return path
@@ -95,10 +105,10 @@ expiry_s = {expiry_s:g}
         return (self._in_memory if name.endswith(IN_MEMORY) else self.plan.work) / f"{name}.sqlite"
 
     @contextmanager
-    def served(self, name: str, *options: object, expiry_s: float = 3600.0) -> Iterator[tuple[Target, int]]:
+    def served(self, name: str, *options: object, soon: bool = False) -> Iterator[tuple[Target, int]]:
         """``gateway_rig.served`` with these options; where it listens, and its process."""
         port, log = free_port(), self.plan.work / f"{name}.log"
-        with running(module("served", self.config(name, expiry_s), port, *options), port, log) as process:
+        with running(module("served", self.config(name, soon=soon), port, *options), port, log) as process:
             yield Target(port, self._headers), process.pid
 
     @contextmanager

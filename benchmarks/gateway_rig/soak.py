@@ -20,8 +20,6 @@ from gateway_rig.setting import Setting, bodies
 
 MIB = 2.0**20
 BLOCKS = "allocated_blocks"
-EXPIRY = 30.0
-"""Seconds for which a conversation is remembered here: long before the second half, as many expire as begin."""
 TURNS = 4
 """Requests of one conversation."""
 AGAIN = 0.4
@@ -41,7 +39,7 @@ class Sample(NamedTuple):
 def soak(setting: Setting, seconds: float) -> Told:
     """Load for that long, half of it with conversations that are remembered; verdicts on its second half."""
     watched = setting.plan.work / "blocks"
-    with setting.served("soak", "--constant", "--watch", watched, expiry_s=EXPIRY) as (target, pid):
+    with setting.served("soak", "--constant", "--watch", watched, soon=True) as (target, pid):
         outcomes, samples = run(_drive(setting, target, pid, seconds))
     times = np.array([each.process.at for each in samples])
     lines = [line.split() for line in watched.read_text().splitlines()]
