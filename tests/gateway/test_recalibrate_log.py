@@ -101,7 +101,7 @@ def test_without_a_sample_escalations_say_nothing(store):
     found = logged_traffic(store, "response", ["m"])
     assert np.sum(found.traffic.unsafe == 0) == 300
     with pytest.raises(
-        InputError, match=r"300 labels of escalations and none of a random sample: .* by their p-values"
+        InputError, match=r"300 labels of escalations and none of the random sample\. .* by their p-values"
     ):
         require_labels(found, 0.01)
 

@@ -195,7 +195,7 @@ def test_too_few_labels_are_told_on_the_page(client, keys):
     sign_in(client, keys, "admin")
     page = send(client, "propose", stage="response")
     assert page.status_code == 409
-    assert "none of a random sample" in page.text
+    assert "none of the random sample" in page.text
     assert send(client, "propose", stage="elsewhere").status_code == 409
     assert proposals(service.store) == []
 
