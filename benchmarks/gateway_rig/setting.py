@@ -18,10 +18,13 @@ from offmap.gateway.keys import as_toml, new_key
 
 DIRECT, PEER, LITELLM = "direct", "plain proxy", "LiteLLM proxy"
 GATEWAY, IN_MEMORY = "gateway", "gateway, store in memory"
-USUAL, SOON = (3600.0, 500), (30.0, 50)
-"""Seconds for which a conversation is remembered, and decisions of a window of the watch over drift, which keeps the
-last two dozen windows. With ``SOON`` as many conversations expire as begin, and all windows that are kept are there,
-before the second half of a soak of ten minutes."""
+SOON = """
+expiry_s = 30
+[drift]
+window = 50
+"""
+"""The end of a configuration whose last table is its limits: before the second half of a soak of ten minutes, as many
+conversations expire as begin, and the watch over drift has all windows that it keeps (the last two dozen)."""
 LITELLM_COMMAND = BENCHMARKS.parent / ".venv" / "litellm" / "bin" / "litellm"
 
 
@@ -75,7 +78,6 @@ class Setting:
 
         ``soon``: what is kept for a while is full within minutes; see ``SOON``.
         """
-        expiry_s, window = SOON if soon else USUAL
         path = self.plan.work / f"{name}.toml"
         stages = "".join(f'[stages.{stage}]\ncascade = ["pocket"]\n' for stage in ("response", "tool_call"))
         unknown = 'actions = { unknown = "allow" }'
@@ -93,11 +95,8 @@ url = "sqlite:///{self.store(name)}"
 [limits]
 requests_per_minute = 0
 max_wait_ms = {self.plan.max_wait_ms:g}
-expiry_s = {expiry_s:g}
-[drift]
-window = {window}
 """
-        write_whole(path, text.encode())
+        write_whole(path, (text + SOON * soon).encode())
         return path
 
     def store(self, name: str) -> Path:

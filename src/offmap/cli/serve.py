@@ -59,8 +59,9 @@ def serve(
 
     gateway, keys = _gateway(config, host, port)
     sys.stdout.write("\n".join(explain(gateway)) + "\n")
-    said = (f"Decisions are kept {require_url(gateway.store.url)}.", *explain_serving(gateway, keys))
+    kept = require_url(gateway.store.url)
     require_files(gateway)
+    said = f"Decisions are kept {kept}.", *explain_serving(gateway, keys)
     sys.stdout.write(printable("\n".join(said)) + "\n")
     sys.stdout.flush()
     if check:

@@ -151,8 +151,10 @@ class Service:
         Raises:
             BusyError: no room, or draining.
         """
-        if self.draining or self.exchanges.full:
-            raise BusyError("draining", 5.0) if self.draining else BusyError("queue_full")
+        if self.draining:
+            raise BusyError("draining", 5.0)
+        if self.exchanges.full:
+            raise BusyError("queue_full")
         with self.exchanges.begin() as begun:
             yield begun
 
