@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from offmap.gateway.batcher import Batcher, Overloaded
+from offmap.gateway.batcher import Again, Batcher, Overloaded
 
 
 class Doubling:
@@ -26,8 +26,8 @@ class Doubling:
         return [2 * item for item in items]
 
 
-def batcher(run, *, max_batch=4, max_wait=0.005, queue=100):
-    return Batcher(run, max_batch=max_batch, max_wait=max_wait, queue=queue)
+def batcher(run, *, max_batch=4, max_wait=0.005, queue=100, **options):
+    return Batcher(run, max_batch=max_batch, max_wait=max_wait, queue=queue, **options)
 
 
 def test_items_that_arrive_together_share_a_call_and_each_gets_its_own():
@@ -303,6 +303,88 @@ def test_what_is_given_up_before_its_call_begins_is_not_asked_about():
         assert run.calls == [(2,)]
 
     asyncio.run(main())
+
+
+def test_what_takes_several_calls_holds_up_what_is_short_for_one():
+    calls = []
+
+    async def run(batch):
+        calls.append(list(batch))
+        await asyncio.sleep(0.01)
+        return [Again(item - 1) if item > 0 else f"{item} done" for item in batch]
+
+    async def main():
+        several = batcher(run, max_batch=2, max_wait=0, left=float)
+        asked = [asyncio.create_task(several.submit(2))]
+        await asyncio.sleep(0.005)
+        asked += [asyncio.create_task(several.submit(item)) for item in (0, 0, 0)]
+        await asyncio.sleep(0.001)
+        assert await several.drain(1)
+        return await asyncio.gather(*asked)
+
+    assert asyncio.run(main()) == ["0 done"] * 4
+    assert calls == [[2], [0, 0], [0, 1], [0]]
+
+
+def test_of_several_that_take_long_one_ends_after_the_other():
+    """In turns they would all end at the last moment, and with too little time none of them."""
+    calls = []
+
+    async def run(batch):
+        calls.append(list(batch))
+        await asyncio.sleep(0.01)
+        return [Again((name, left - 1)) if left else name for name, left in batch]
+
+    async def main():
+        several = batcher(run, max_wait=0, left=lambda item: item[1], share=lambda items: 1)
+        asked = [asyncio.create_task(several.submit((name, 2))) for name in "ab"]
+        await asyncio.sleep(0.005)
+        new = asyncio.create_task(several.submit(("new", 0)))
+        assert await asyncio.gather(*asked, new) == ["a", "b", "new"]
+        assert await several.drain(1)
+
+    asyncio.run(main())
+    turns = [("a", 2), ("new", 0), ("a", 1), ("a", 0), ("b", 2), ("b", 1), ("b", 0)]
+    assert calls == [[turn] for turn in turns]
+
+
+def test_what_goes_on_is_given_up_where_drain_has_no_more_time():
+    async def endless(batch):
+        await asyncio.sleep(0.001)
+        return [Again(item) for item in batch]
+
+    async def main():
+        full = batcher(endless, max_batch=1, max_wait=0)
+        asked = [asyncio.create_task(full.submit(item)) for item in (1, 2)]
+        await asyncio.sleep(0.02)
+        assert not await full.drain(0.02)
+        assert [type(each) for each in await asyncio.gather(*asked, return_exceptions=True)] == [Overloaded] * 2
+        assert len(full) == 0
+
+    asyncio.run(main())
+
+
+def test_what_is_given_up_between_its_calls_is_not_asked_about_again():
+    calls = []
+
+    async def run(batch):
+        calls.append(list(batch))
+        await asyncio.sleep(0.01)
+        return [Again(item + 1) for item in batch]
+
+    async def main():
+        endless = batcher(run, max_wait=0)
+        with pytest.raises(TimeoutError):
+            await endless.submit(0, timeout=0.055)
+        calls_then = len(calls)
+        await asyncio.sleep(0.05)
+        assert len(calls) == calls_then
+        assert len(endless) == 0
+        assert await endless.drain(1)
+
+    asyncio.run(main())
+    assert calls == [[number] for number in range(len(calls))]
+    assert len(calls) > 2
 
 
 class End(BaseException):

@@ -272,6 +272,96 @@ def test_too_many_windows_are_unscored_and_not_asked():
     assert fake.sizes == [1]
 
 
+@dataclass
+class Stepwise:
+    """Answers a call each time it is let go on; notes whose windows were in it."""
+
+    go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    calls: list = field(default_factory=list)
+
+    def score(self, conversations):
+        assert self.go.acquire(timeout=20)
+        self.calls.append([conversation.id for conversation in conversations])
+        return [verdict()] * len(conversations)
+
+
+def test_a_long_conversation_holds_up_nobody_for_longer_than_one_call():
+    stepwise = Stepwise()
+    limits = Limits(max_batch=4, max_windows=16)
+
+    async def main():
+        monitor = Running("m", Opened(stepwise, "v1", None, render), limits=limits)
+        long = asyncio.create_task(monitor.ask(row("word " * 90, "long")))
+        await asyncio.sleep(0.02)  # its first call has begun
+        short = [asyncio.create_task(monitor.ask(row("hi", f"short {i}"))) for i in range(3)]
+        await asyncio.sleep(0.02)
+        stepwise.go.release(2)
+        found = await asyncio.wait_for(asyncio.gather(*short), 5)
+        assert [each.outcome for each in found] == ["scored"] * 3
+        assert not long.done()
+        stepwise.go.release(8)
+        whole = await long
+        assert await monitor.drain(5)
+        return whole
+
+    whole = asyncio.run(main())
+    assert (whole.outcome, whole.dropped) == ("scored", 0)
+    assert stepwise.calls[0] == ["long"] * 4
+    assert stepwise.calls[1] == ["short 0", "short 1", "short 2", "long"]
+    assert all(len(call) <= 4 for call in stepwise.calls)
+    assert whole.windows == sum(call.count("long") for call in stepwise.calls) > 8
+
+
+def test_who_takes_too_long_times_out_alone_and_is_not_read_on():
+    """Its calls together take longer than an answer may, each of them does not: nobody else notices."""
+    fake = Fake(lambda _: time.sleep(0.01) or verdict())
+    limits = Limits(max_batch=4, max_windows=64)
+
+    async def main():
+        monitor = Running("m", Opened(fake, "v1", None, render), limits=limits, timeout=0.2)
+        long = asyncio.create_task(monitor.ask(row("word " * 250, "long")))
+        found = []
+        while not long.done():
+            found.append(await monitor.ask(row("hi")))
+            assert not monitor.stuck
+        calls = len(fake.sizes)
+        await asyncio.sleep(0.1)
+        assert len(fake.sizes) <= calls + 1  # the call that was under way
+        assert await monitor.drain(5)
+        return await long, found
+
+    long, found = asyncio.run(main())
+    assert long.outcome == "timeout"
+    assert len(found) > 2
+    assert {each.outcome for each in found} == {"scored"}
+    assert max(fake.sizes) <= 4
+
+
+def test_a_window_that_breaks_the_model_breaks_its_own_conversation_only():
+    def answer(conversation):
+        if "bad" in conversation.messages[-1].content:
+            raise RuntimeError
+        return verdict()
+
+    long = "word " * 15 + "bad " + "word " * 6
+    found = ask_all(Fake(answer), ["a", long, "b", "word " * 20], render=render)
+    assert [each.outcome for each in found] == ["scored", "failed", "scored", "scored"]
+
+
+def test_going_down_a_conversation_is_read_to_its_end():
+    limits = Limits(max_batch=2, max_windows=16)
+
+    async def main():
+        monitor = Running("m", Opened(Fake(), "v1", None, render), limits=limits)
+        long = asyncio.create_task(monitor.ask(row("word " * 60)))
+        await asyncio.sleep(0)
+        assert await monitor.drain(5)
+        return await long
+
+    found = asyncio.run(main())
+    assert (found.outcome, found.windows > 2) == ("scored", True)
+
+
 def test_a_text_that_cannot_be_read_takes_nobody_out_of_a_batch():
     """Who writes one chooses that: were its neighbours asked one by one, it would cost all of them their batches."""
 

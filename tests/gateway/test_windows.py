@@ -1,5 +1,6 @@
 import math
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 import numpy as np
@@ -107,6 +108,39 @@ def test_windows_are_nearly_full():
     found = read(Conversation("c", (Message("user", text),)), 500)
     least = math.ceil(len(text) / 500)
     assert len(found) <= 2 * least
+
+
+@given(messages, st.integers(20, 90), st.sampled_from([0, 15, 40]))
+@settings(max_examples=100, deadline=None)
+def test_a_long_conversation_is_cut_as_any_other(said, limit, size):
+    conversation = Conversation("c", said)
+    whole = read(conversation, limit, size)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("offmap.gateway.windows._BEGINNING", 100)
+        found = read(conversation, limit, size)
+    for turn, message in enumerate(said):
+        assert set(range(len(message.text))) == set().union(*(covered(window, turn, message.text) for window in found))
+    assert all(row.n_dropped == 0 for row in render(limit)([window.conversation for window in found]))
+    assert (len(found) == 1) == (len(whole) == 1)
+
+
+def test_of_a_megabyte_no_more_is_rendered_than_what_is_read():
+    """Rendering all of it takes a second in which nobody is answered, and then it has too many windows all the same."""
+    rendered = []
+
+    def counting(batch):
+        rendered.extend(sum(len(message.text) for message in each.messages) for each in batch)
+        return render(1000)(batch)
+
+    conversation = Conversation("c", (Message("user", "a " * (1 << 18)), Message("user", "b " * (1 << 18))))
+    assert len(list(islice(windows(conversation, counting), 17))) == 17
+    assert sum(rendered) < (1 << 16) + 17 * 4 * 1000
+
+
+def test_a_long_conversation_that_fits_is_one_window():
+    conversation = Conversation("c", (Message("user", "a" * (3 << 16)),))
+    (window,) = read(conversation, 1 << 20)
+    assert window.conversation is conversation
 
 
 def test_a_short_system_prompt_and_tools_open_every_window():

@@ -1,7 +1,9 @@
 """Micro-batching: requests that arrive together share one call. asyncio only; knows nothing of monitors.
 
-What waits is bounded and answered in the order of arrival. A request that is given up leaves the queue at once. Where
-a call for several fails, each is asked again alone: one request that breaks a model does not break its neighbours'.
+What waits is bounded. Those come first who have least left, and of equals who came first: what takes several calls
+holds up the others for no longer than one, and several such do not keep each other from ending. A request that is given
+up leaves the queue at once. Where a call for several fails, each is asked again alone: one request that breaks a model
+does not break its neighbours'.
 Callbacks, and no task of its own: every answer waits for what lies between a request and its call.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,24 +22,41 @@ class Overloaded(Exception):  # noqa: N818 - a state that is told, and no fault 
     """No room in the queue, or the service is going down: ask again later."""
 
 
+@dataclass(frozen=True)
+class Again(Generic[T]):
+    """In place of an answer: the item has to be asked about once more, as it is now."""
+
+    item: T
+
+
 class Batcher(Generic[T, R]):
     """Collects items and answers each. One event loop.
 
     Args:
-        run: answers a batch, one answer an item, in order; it is never called twice at once.
+        run: answers a batch, one answer or ``Again`` an item, in order; it is never called twice at once.
         max_batch: items of one call, at most.
         max_wait: seconds that the first item of a batch waits for others.
         queue: items that may wait, those of the running call not counted.
+        left: how much there is left to do about an item.
+        share: how many of several items, in the order of their turns, share the next call; at least one does.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, max_batch: int, max_wait: float, queue: int
+        self,
+        run: Callable[[Sequence[T]], Awaitable[Sequence[R | Again[T]]]],
+        *,
+        max_batch: int,
+        max_wait: float,
+        queue: int,
+        left: Callable[[T], float] = lambda _: 0.0,
+        share: Callable[[Sequence[T]], int] = len,
     ) -> None:
-        self._run, self._max_batch, self._max_wait, self._queue = run, max_batch, max_wait, queue
+        self._run, self._left, self._share = run, left, share
+        self._max_batch, self._max_wait, self._queue = max_batch, max_wait, queue
         self._waiting: dict[asyncio.Future[R], tuple[T, float]] = {}
-        self._running: dict[asyncio.Future[R], T] = {}
-        self._alone: dict[asyncio.Future[R], T] = {}
-        self._call: asyncio.Future[Sequence[R]] | None = None
+        self._running: dict[asyncio.Future[R], tuple[T, float]] = {}
+        self._alone: dict[asyncio.Future[R], tuple[T, float]] = {}
+        self._call: asyncio.Future[Sequence[R | Again[T]]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._soon = False
         self._closing = False
@@ -99,8 +119,7 @@ class Batcher(Generic[T, R]):
         if self._soon or (self._timer and not at_once):
             return
         loop = asyncio.get_running_loop()
-        _, arrived = next(iter(self._waiting.values()))
-        left = arrived + self._max_wait - loop.time()
+        left = min(arrived for _, arrived in self._waiting.values()) + self._max_wait - loop.time()
         if left > 0 and not at_once:
             self._timer = loop.call_later(left, self._begin)
         else:
@@ -119,22 +138,32 @@ class Batcher(Generic[T, R]):
         self._soon = False
         for answer in [each for each in self._waiting if each.done()]:
             del self._waiting[answer]  # given up in this very turn of the loop
-        first = list(self._waiting)[: self._max_batch]
+        first = self._first()
         if first:
-            self._ask({answer: self._waiting.pop(answer)[0] for answer in first})
+            self._ask({answer: self._waiting.pop(answer) for answer in first})
         else:
             self._schedule()
 
-    def _ask(self, batch: dict[asyncio.Future[R], T]) -> None:
+    def _first(self) -> list[asyncio.Future[R]]:
+        """Whose turn it is."""
+        first = list(self._waiting)
+        if len(first) > 1:
+            turns = {answer: (self._left(item), at) for answer, (item, at) in self._waiting.items()}
+            first = sorted(first, key=turns.__getitem__)[: self._max_batch]
+            first = first[: max(1, self._share([self._waiting[answer][0] for answer in first]))]
+        return first
+
+    def _ask(self, batch: dict[asyncio.Future[R], tuple[T, float]]) -> None:
         try:
-            call: asyncio.Future[Sequence[R]] = asyncio.ensure_future(self._run(list(batch.values())))
+            items = [item for item, _ in batch.values()]
+            call: asyncio.Future[Sequence[R | Again[T]]] = asyncio.ensure_future(self._run(items))
         except BaseException as error:  # it did not even begin
             call = asyncio.get_running_loop().create_future()
             call.set_exception(raisable(error))
         self._running, self._call = batch, call
         call.add_done_callback(self._answered)
 
-    def _answered(self, call: asyncio.Future[Sequence[R]]) -> None:
+    def _answered(self, call: asyncio.Future[Sequence[R | Again[T]]]) -> None:
         batch, self._running, self._call = self._running, {}, None
         try:
             answers = _answers(call, len(batch))
@@ -144,22 +173,26 @@ class Batcher(Generic[T, R]):
             else:
                 _fail(next(iter(batch)), error)
         else:
-            for answer, found in zip(batch, answers, strict=True):
-                if not answer.done():
+            for (answer, (_, arrived)), found in zip(batch.items(), answers, strict=True):
+                if answer.done():
+                    continue
+                if isinstance(found, Again):
+                    self._waiting[answer] = (found.item, arrived)
+                else:
                     answer.set_result(found)
         self._next()
 
     def _next(self) -> None:
         """After a call: those whose call failed, each alone, and then who waits."""
         while self._alone:
-            answer, item = next(iter(self._alone.items()))
+            answer, waited = next(iter(self._alone.items()))
             del self._alone[answer]
             if not answer.done():
-                return self._ask({answer: item})
+                return self._ask({answer: waited})
         return self._schedule()
 
 
-def _answers(call: asyncio.Future[Sequence[R]], wanted: int) -> Sequence[R]:
+def _answers(call: asyncio.Future[Sequence[R]], wanted: int) -> list[R]:
     """What a call gave.
 
     Raises:

@@ -171,9 +171,10 @@ class Limits(_Table, frozen=True):
 
     Attributes:
         deadline_ms: from receipt to decision; what is not scored by then is an error.
-        max_batch, max_wait_ms: conversations that share a forward pass, and how long the first waits for others; what
-            arrives during a pass shares the next one in any case.
-        max_windows: parts that a long conversation is read in; a longer one is unscored.
+        max_batch, max_wait_ms: windows that are read in one call (a conversation that is read whole is one), and how
+            long the first waits for others; what arrives during a call shares the next one in any case.
+        max_windows: windows that a long conversation is read in, over as many calls as it takes; a longer one is
+            unscored.
         turns, conversation_bytes, conversations, expiry_s: what is remembered of conversations.
         requests_per_minute: of each API key; 0 for no limit.
     """

@@ -167,8 +167,7 @@ class Engine:
         """
         if not self.watches(stage):
             raise InputError(f"stages.{stage}: the policy has no such stage")
-        started = self._clocks.monotonic()
-        latest = started + self.gateway.limits.deadline_ms / 1000
+        started, latest = self._clocks.monotonic(), self.latest()
         ends = latest if deadline is None else min(latest, deadline)
         table = self.gateway.stages[stage]
         began = started - foreseen.seconds if foreseen else started
@@ -190,8 +189,11 @@ class Engine:
         """
         if not self.watches(stage):
             raise InputError(f"stages.{stage}: the policy has no such stage")
-        deadline = self._clocks.monotonic() + self.gateway.limits.deadline_ms / 1000
-        return await self._ask(bands(self.gateway.stages[stage])[0].monitor, conversation, deadline)
+        return await self._ask(bands(self.gateway.stages[stage])[0].monitor, conversation, self.latest())
+
+    def latest(self) -> float:
+        """When what is asked now has to be decided, on the monotonic clock."""
+        return self._clocks.monotonic() + self.gateway.limits.deadline_ms / 1000
 
     async def _deliberate(self, request: Request) -> tuple[Decision, Conversation]:
         """The decision, and what it is about."""

@@ -13,31 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from queue import SimpleQueue
-from typing import Protocol, TypeVar
-
-import msgspec
+from typing import TypeVar
 
 from offmap.conversation import Conversation
 from offmap.detectors.base import Question
 from offmap.errors import InputError
-from offmap.gateway.batcher import Batcher, Overloaded, raisable
+from offmap.gateway.batcher import Again, Batcher, Overloaded, raisable
 from offmap.gateway.config import Limits
 from offmap.gateway.decision import Finding, Outcome
-from offmap.gateway.windows import Render, Window, combine, p_number, windows
-from offmap.monitor import Verdict
+from offmap.gateway.reading import Reader, Reading, Scorer
+from offmap.gateway.windows import Render, p_number
 
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
-
-
-class Scorer(Protocol):
-    """What is asked of a monitor."""
-
-    def score(self, conversations: Sequence[Conversation], /) -> Sequence[Verdict]:
-        """A verdict for each conversation, in order."""
-        ...
+CALL = 1 / 8
+"""Of the time for an answer, the share that one call is to take."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +47,6 @@ class Opened:
     version: str = ""
     smallest: Mapping[Question, float] | None = None
     render: Render | None = None
-
-
-class _Reading(msgspec.Struct, frozen=True):
-    """A verdict on all windows of a conversation; None where there were too many, or it cannot be cut into any."""
-
-    verdict: Verdict | None
-    windows: int
-    error: Exception | None = None
 
 
 class Running:
@@ -89,10 +72,15 @@ class Running:
         window_tokens: int = 0,
     ) -> None:
         self.name, self.version, self.opened, self.timeout = name, opened.version, opened, timeout
-        self._max_windows, self._window_tokens = limits.max_windows, window_tokens
+        self._reader = Reader(opened.scorer, opened.render, limits, window_tokens, seconds=timeout * CALL)
         self._worker = _Worker(f"offmap-{name}")
-        self._batcher: Batcher[Conversation, _Reading] = Batcher(
-            self._run, max_batch=limits.max_batch, max_wait=limits.max_wait_ms / 1000, queue=queue
+        self._batcher: Batcher[Reading, Reading] = Batcher(
+            self._run,
+            max_batch=limits.max_batch,
+            max_wait=limits.max_wait_ms / 1000,
+            queue=queue,
+            left=self._reader.left,
+            share=self._reader.share,
         )
 
     @property
@@ -113,7 +101,7 @@ class Running:
         try:
             if budget <= 0 or self.stuck:
                 raise TimeoutError
-            reading = await self._batcher.submit(conversation, budget)
+            reading = await self._batcher.submit(Reading(conversation), budget)
             if reading.error:
                 raise reading.error
             return self._finding(reading, time.monotonic() - started)
@@ -128,33 +116,15 @@ class Running:
         self._worker.close()
         return done
 
-    def _run(self, batch: Sequence[Conversation]) -> asyncio.Future[list[_Reading]]:
+    def _run(self, batch: Sequence[Reading]) -> asyncio.Future[list[Reading | Again[Reading]]]:
         return self._worker.run(lambda: self._read(batch))
 
-    def _read(self, batch: Sequence[Conversation]) -> list[_Reading]:
-        """In the thread: every window of every conversation in one call."""
-        parts = [self._windows(conversation) for conversation in batch]
-        flat = [window.conversation for part in parts if isinstance(part, list) for window in part]
-        verdicts = list(self.opened.scorer.score(flat)) if flat else []
-        if len(verdicts) != len(flat) or not all(isinstance(each, Verdict) for each in verdicts):
-            raise TypeError(f"{len(verdicts)} answers to {len(flat)} conversations, or some that are no Verdict")
-        ordered = iter(verdicts)
-        return [
-            _Reading(combine(list(islice(ordered, len(part))), part), len(part)) if isinstance(part, list) else part
-            for part in parts
-        ]
+    def _read(self, batch: Sequence[Reading]) -> list[Reading | Again[Reading]]:
+        """In the thread."""
+        self._reader.read(batch)
+        return [Again(each) if each.left else each for each in batch]
 
-    def _windows(self, conversation: Conversation) -> list[Window] | _Reading:
-        """Its windows; where there are too many, or none can be made, what is told of it alone."""
-        if self.opened.render is None:
-            return [Window.whole(conversation)]
-        try:
-            found = list(islice(windows(conversation, self.opened.render, self._window_tokens), self._max_windows + 1))
-        except Exception as error:
-            return _Reading(None, 0, error)
-        return found if len(found) <= self._max_windows else _Reading(None, 0)
-
-    def _finding(self, reading: _Reading, seconds: float) -> Finding:
+    def _finding(self, reading: Reading, seconds: float) -> Finding:
         verdict = reading.verdict
         if verdict is None:
             return Finding(self.name, self.version, "unscored", seconds=seconds)
@@ -176,7 +146,7 @@ class Running:
             shift=verdict.shift.kind if verdict.shift else "",
             spans=verdict.spans,
             dropped=verdict.n_dropped,
-            windows=reading.windows,
+            windows=len(reading.verdicts),
             seconds=seconds,
         )
 

@@ -11,6 +11,17 @@ from offmap.gateway.policy import ERRORS, Ruling, promoted
 from offmap.gateway.uuid7 import uuid7
 
 
+class Ask(msgspec.Struct, frozen=True):
+    """What is to be decided; as ``Engine.decide`` takes it."""
+
+    stage: Stage
+    conversation: Conversation
+    conversation_id: str = ""
+    partial: bool = False
+    foreseen: Finding | None = None
+    deadline: float | None = None
+
+
 class Request(msgspec.Struct, frozen=True):
     """One call of ``Engine.decide``.
 

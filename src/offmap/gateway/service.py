@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.gateway.ahead import Ahead
@@ -25,6 +23,7 @@ from offmap.gateway.keys import Keys, load_keys, require_closed
 from offmap.gateway.live import Effective, Live
 from offmap.gateway.opening import open_monitors
 from offmap.gateway.policy import ERRORS
+from offmap.gateway.request import Ask
 from offmap.gateway.store import AuditLog, ReviewRules, Store, StoreError, open_store
 from offmap.gateway.store.state import probe
 from offmap.gateway.telemetry import Telemetry
@@ -46,16 +45,6 @@ class BusyError(Exception):
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
         super().__init__(reason)
         self.reason, self.retry_after = reason, retry_after
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """What is to be decided; as ``Engine.decide`` takes it."""
-
-    stage: Stage
-    conversation: Conversation
-    conversation_id: str = ""
-    partial: bool = False
-    foreseen: Finding | None = None
 
 
 class Service:
@@ -287,6 +276,7 @@ class Service:
             caller=caller,
             partial=ask.partial,
             foreseen=ask.foreseen,
+            deadline=ask.deadline,
             made=ahead.tell_made if ahead else None,
         )
         decision = await self._told(ask.stage, deciding, ahead)

@@ -1,7 +1,8 @@
 """What goes on beside the traffic: each second drift is looked at and overdue reviews are settled; hourly purges.
 
-Each has a task of its own and waits for no other. A failure is logged, once for as long as it lasts, and tried again;
-it never stops traffic. Knows nothing of requests.
+Each has a task and a thread of its own and waits for no other; what a thread once needed the allocator keeps for it, so
+the same work always done by the same one keeps that small. A failure is logged, once for as long as it lasts, and tried
+again; it never stops traffic. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from offmap.gateway.config import Gateway
 from offmap.gateway.drift import Alarm, Watch
@@ -69,6 +71,7 @@ class Upkeep:
         self._failing: set[str] = set()
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def start(self) -> None:
         """Begin, within an event loop."""
@@ -79,6 +82,7 @@ class Upkeep:
         ]
         if self._keep_days:
             jobs.append((TIDY_SECONDS, "purging content", self.purge))
+        self._threads = {what: ThreadPoolExecutor(1, f"offmap-{what}") for _, what, _ in jobs}
         self._tasks = [asyncio.create_task(self._every(*job)) for job in jobs]
 
     async def stop(self) -> None:
@@ -88,6 +92,8 @@ class Upkeep:
             await asyncio.gather(*self._tasks)
             await self._tried("drift", self.look)
             await self._tried("remembering the drift watch", self.save)
+        for thread in self._threads.values():
+            thread.shutdown(wait=False)
 
     def look(self) -> None:
         """Look at the decisions that wait, and tell what was found: in the log, as metrics, and in the chain.
@@ -178,7 +184,7 @@ class Upkeep:
 
     async def _tried(self, what: str, call: Callable[[], None]) -> None:
         try:
-            await asyncio.to_thread(call)
+            await asyncio.get_running_loop().run_in_executor(self._threads[what], call)
         except Exception as error:
             if what not in self._failing:
                 _log.error("%s failed (%s)", what, type(error).__name__)

@@ -31,6 +31,7 @@ _FULL = 0.75
 _SPARE = 0.97
 _BY_RULE_OF_THREE = 4
 _WORD = 32
+_BEGINNING = 1 << 16
 
 
 class Row(Protocol):
@@ -79,12 +80,12 @@ def windows(conversation: Conversation, render: Render, size: int = 0) -> Iterat
     Raises:
         InputError: a window has no room for a single character.
     """
-    row = render([conversation])[0]
+    row, tokens = _rendered(conversation, render, size)
     limit = min(count for count in (size, len(row)) if count) if size or row.n_dropped else len(row)
-    if _fits(row, limit):
+    if tokens <= limit:
         yield Window.whole(conversation)
         return
-    yield from _Stream.of(conversation, render, limit).cover(_tokens(row))
+    yield from _Stream.of(conversation, render, limit).cover(tokens)
 
 
 def combine(verdicts: Sequence[Verdict], read: Sequence[Window]) -> Verdict:
@@ -203,6 +204,26 @@ class _Stream:
                 pieces.append(_cut(piece, low, high))
             at += size + 1
         return Window(_with(self.like, pieces, self.like.tools), tuple(pieces))
+
+
+def _rendered(conversation: Conversation, render: Render, size: int) -> tuple[Row, int]:
+    """A conversation in tokens, and how many it has. Of one whose beginning is too long already, that, and a guess."""
+    characters = sum(len(message.text) for message in conversation.messages)
+    if characters > _BEGINNING:
+        row = render([_beginning(conversation)])[0]
+        if not _fits(row, size or len(row)):
+            return row, _tokens(row) * characters // _BEGINNING
+    row = render([conversation])[0]
+    return row, _tokens(row)
+
+
+def _beginning(conversation: Conversation) -> Conversation:
+    pieces, room = [], _BEGINNING
+    for piece in _pieces(conversation.messages):
+        if room > 0:
+            pieces.append(_cut(piece, 0, room))
+            room -= len(piece.message.text)
+    return _with(conversation, pieces, conversation.tools)
 
 
 def _pieces(messages: Sequence[Message]) -> tuple[Piece, ...]:

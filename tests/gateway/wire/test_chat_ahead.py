@@ -24,7 +24,8 @@ from offmap.conversation import Conversation, Message
 from offmap.gateway.config import DEFAULT_REFUSAL, Audit
 from offmap.gateway.decision import STAGES
 from offmap.gateway.keys import Keys
-from offmap.gateway.service import Ask, Service
+from offmap.gateway.request import Ask
+from offmap.gateway.service import Service
 from offmap.gateway.store import StoreError, entries, open_store
 from offmap.gateway.upstream import Upstream
 

@@ -10,7 +10,7 @@ from tests.gateway.wire.chatting import ask, call, choice, recorded, replies
 
 from offmap.conversation import Conversation, Message, ToolCall
 from offmap.gateway.config import Actions, Limits, Server, StageTable
-from offmap.gateway.service import Ask
+from offmap.gateway.request import Ask
 
 CALLS = [call("look", f'{{"at": {n}}}', f"c{n}") for n in range(7)]
 BOMB = call("send", '{"what": "bomb"}', "c9")
@@ -183,3 +183,15 @@ def test_where_the_text_stops_the_reply_its_looks_ahead_are_given_up(policies, b
     assert ask(client).json()["choices"][0]["finish_reason"] == "content_filter"
     client.blocking_portal.call(asyncio.sleep, 0.01)
     assert (monitor.most, monitor.now) == (4, 0)
+
+
+@pytest.mark.parametrize(("deadline", "passes"), [(70, False), (5000, True)])
+def test_all_decisions_about_a_reply_have_the_time_of_one(proxy, behind, deadline, passes):
+    """Each of its looks takes 20 ms, one after the other."""
+    client = proxy(limits=Limits(max_batch=1, deadline_ms=deadline))
+    behind.says(choice("Looking.", "tool_calls", tool_calls=CALLS))
+    reply = ask(client).json()["choices"][0]
+    assert (reply["finish_reason"] == "tool_calls") is passes
+    rules = recorded(client)[2:]  # behind those about the request and the text
+    assert (("error", "tool_call.timeout") in rules) is not passes
+    assert len(rules) == len(CALLS) if passes else len(rules) < len(CALLS)

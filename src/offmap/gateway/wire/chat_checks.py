@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,7 +22,8 @@ from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
 from offmap.gateway.decision import STOPS, Decision, Finding, Stage
 from offmap.gateway.policy import enforces, promoted
-from offmap.gateway.service import Ask, BusyError, Service
+from offmap.gateway.request import Ask
+from offmap.gateway.service import BusyError, Service
 
 
 class Cleared(msgspec.Struct, frozen=True):
@@ -108,9 +109,9 @@ class Checks:
             return None
         return await self.service.ahead(ask, caller=self.caller, wanted=wanted)
 
-    def ask(self, stage: Stage, about: Conversation, *, partial: bool = False, foreseen: Finding | None = None) -> Ask:
-        """What is to be decided."""
-        return Ask(stage, about, self.conversation_id, partial, foreseen)
+    def ask(self, stage: Stage, about: Conversation, **known: Any) -> Ask:
+        """What is to be decided; ``known``: further fields of it."""
+        return Ask(stage, about, self.conversation_id, **known)
 
     async def ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
@@ -124,10 +125,14 @@ class Checks:
 
 
 class _Look:
-    """One look at a reply: its decisions, which are recorded together or while the next is made."""
+    """One look at a reply: its decisions, which are recorded together or while the next is made.
+
+    However many they are, they have the time of one.
+    """
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
+        self._latest = checks.service.engine.latest()
         self._ahead: list[Ahead] = []
         self._foreseen: dict[Message, asyncio.Task[Finding | None]] = {}
 
@@ -208,7 +213,8 @@ class _Look:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
         known = self._foreseen.get(reply) if stage == "tool_call" else None
         foreseen = await known if known else None
-        ask = self._checks.ask(stage, self._checks.after(reply), partial=partial, foreseen=foreseen)
+        after, latest = self._checks.after(reply), self._latest
+        ask = self._checks.ask(stage, after, partial=partial, foreseen=foreseen, deadline=latest)
         try:
             decided = await self._decided(ask, wanted=not reply.tool_calls)
         except BusyError:

@@ -27,8 +27,9 @@ from offmap.gateway.actions import Applied, apply, safe_part
 from offmap.gateway.config import Limits
 from offmap.gateway.decision import STOPS, Decision
 from offmap.gateway.memory import MOST_BYTES
+from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
-from offmap.gateway.service import Ask, Service
+from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, NO_IMAGES, Refused, conversation, identifier, read_tools
 
 _MOST_SEARCHED = 1 << 28

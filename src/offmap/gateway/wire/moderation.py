@@ -19,8 +19,9 @@ from msgspec import Meta
 from offmap.conversation import Conversation, Message
 from offmap.conversation.fields import as_object, required_text
 from offmap.gateway.decision import Action, Decision, Status
+from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
-from offmap.gateway.service import Ask, Service
+from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, NO_IMAGES, Refused, smallest_p
 
 CATEGORIES = (

@@ -15,8 +15,9 @@ from offmap.conversation.fields import Object
 from offmap.gateway.actions import apply
 from offmap.gateway.decision import Action, Decision, Finding, Stage, Status
 from offmap.gateway.policy import ERRORS as FAILURES
+from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
-from offmap.gateway.service import Ask, Service
+from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, ErrorBody, ErrorDetail, Refused, identifier, read_row
 
 _FOR_REVIEWERS = {"fired": (), "shift": "", "spans": ()}

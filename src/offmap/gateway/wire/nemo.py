@@ -14,8 +14,9 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from offmap.gateway.decision import Action, Decision, Stage, Status
+from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
-from offmap.gateway.service import Ask, Service
+from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, Refused, conversation, stages_of
 
 RailStatus = Literal["success", "blocked"]
