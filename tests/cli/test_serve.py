@@ -106,10 +106,12 @@ def test_where_decisions_are_kept_is_told_without_the_password_and_nothing_is_ma
         ("sqlite:///gateway.toml/gateway.sqlite", "gateway.toml: found a file, wanted a directory"),
         ("sqlite:///.", "found no file"),
         ("sqlite:////", "found a directory, wanted the name of a file"),
+        ("sqlite:///gateway.toml", "gateway.toml: found a file of another kind, wanted a SQLite data base, or none"),
     ],
 )
 def test_a_store_that_cannot_be_is_refused(check, url, told):
     said = check(url=url, code=2)
+    assert said.startswith("offmap: gateway.toml: ")
     assert told in said
     assert "hunter2" not in said
 
@@ -122,7 +124,9 @@ def test_a_missing_driver_is_told_before_it_is_wanted(check, monkeypatch):
 def test_what_is_checked_can_be_served(place, check, monkeypatch):
     """The directory that ``--check`` says can be made is made by serving."""
     opened = []
-    monkeypatch.setattr("offmap.cli.serve._run", lambda gateway, service, listener: opened.append(service))
+    monkeypatch.setattr("offmap.cli.serve._run", lambda app, service, listener: opened.append(service))
+    (place / "runs/there").mkdir(parents=True)
+    (place / "runs/there/gateway.sqlite").touch()  # SQLite makes a data base of an empty file
     check()
     assert run(["serve", "--config", "gateway.toml", "--port", "0"]) == 0
     assert (place / "runs/there/gateway.sqlite").is_file()
@@ -139,10 +143,20 @@ def test_the_place_without_a_configuration_is_that_of_the_audit_commands(place, 
 
 def test_a_store_error_at_the_start_is_wrong_input(place, check, capsys):
     (place / "runs/there").mkdir(parents=True)
-    (place / "runs/there/gateway.sqlite").write_bytes(b"not a data base" * 1000)
+    (place / "runs/there/gateway.sqlite").write_bytes(b"SQLite format 3\0" + b"and no more" * 1000)
     check()
     assert run(["serve", "--config", "gateway.toml", "--port", "0"]) == 2
-    assert "not a database" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "gateway.toml: store: " in told
+    assert "not a database" in told
+
+
+def test_what_is_found_wrong_while_opening_names_the_file_that_asks_for_it(place, capsys, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text('[monitors.a]\nbundle = "nowhere"\n\n[stages.input]\ncascade = ["a"]\n')
+    assert run(["serve", "--config", "mine.toml", "--port", "0"]) == 2
+    assert "mine.toml: monitors.a: " in capsys.readouterr().err
 
 
 def behind(place, base_url, *, port=8499, more=""):

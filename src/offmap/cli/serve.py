@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -18,7 +19,10 @@ from offmap.cli.stores import DEFAULT_URL, errors_told, make_place, require_stor
 from offmap.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
+
+    from litestar import Litestar
 
     from offmap.gateway.config import Gateway
     from offmap.gateway.keys import Keys
@@ -59,15 +63,16 @@ def serve(
 
     gateway, keys = _gateway(config, host, port)
     sys.stdout.write("\n".join(explain(gateway)) + "\n")
-    kept = require_url(gateway.store.url)
-    require_files(gateway)
+    with _named(config):
+        kept = require_url(gateway.store.url)
+        require_files(gateway)
     said = f"Decisions are kept {kept}.", *explain_serving(gateway, keys)
     sys.stdout.write(printable("\n".join(said)) + "\n")
     sys.stdout.flush()
     if check:
         sys.stdout.write("Only read: neither a monitor nor the data base was opened.\n")
     else:
-        _serve(gateway)
+        _serve(gateway, config)
 
 
 def _gateway(config: Path | None, host: str | None, port: int | None) -> tuple[Gateway, Keys]:
@@ -102,17 +107,28 @@ def _require_another(gateway: Gateway, host: str, port: int) -> None:
         raise InputError(f"upstream.base_url: found the gateway's own address {host}:{port}, wanted that of a model")
 
 
-def _serve(gateway: Gateway) -> None:
+@contextmanager
+def _named(config: Path | None) -> Iterator[None]:
+    """Wrong input that was found later with the name of the file that asks for it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{config}: {error}" if config else str(error)) from None
+
+
+def _serve(gateway: Gateway, config: Path | None) -> None:
+    from offmap.gateway.app import create_app
     from offmap.gateway.service import Service
 
     make_place(gateway.store.url)
     with _listening(gateway.server.host, gateway.server.port) as listener:
-        with errors_told():
+        with _named(config), errors_told():
             service = Service(gateway)
+            app = create_app(gateway, service=service)
         if service.live.now.told:  # what people promoted after the file was written
             sys.stdout.write("\n".join((*service.live.now.told, f"Policy in force: {service.engine.policy}.")) + "\n")
             sys.stdout.flush()
-        _run(gateway, service, listener)
+        _run(app, service, listener)
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -140,10 +156,9 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
+def _run(app: Litestar, service: Service, listener: socket.socket) -> None:
     import uvicorn
 
-    from offmap.gateway.app import create_app
     from offmap.gateway.joined import JoinedWrites
 
     class Draining(uvicorn.Server):
@@ -161,10 +176,9 @@ def _run(gateway: Gateway, service: Service, listener: socket.socket) -> None:
 
         async def main_loop(self) -> None:
             await super().main_loop()
-            await service.exchanges.empty(gateway.server.drain_s, lambda: self.force_exit)
+            await service.exchanges.empty(service.gateway.server.drain_s, lambda: self.force_exit)
 
-    app = create_app(gateway, service=service)
-    longest = int(gateway.limits.deadline_ms / 1000) + 5
+    longest = int(service.gateway.limits.deadline_ms / 1000) + 5
     config = uvicorn.Config(
         app,
         http=JoinedWrites,

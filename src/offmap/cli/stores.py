@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "sqlite:///runs/gateway/gateway.sqlite"
 """Where decisions are kept if neither a configuration nor an option says so."""
+_SQLITE = b"SQLite format 3\0"
 _DAMAGED = "not a database", "malformed"
 _DAMAGE = "the file is damaged, or none of SQLite: keep it as it is, and go back to a copy from before"
 
@@ -73,11 +74,13 @@ def require_url(url: str) -> str:
     """Where decisions are kept by a store's URL, in words without user, password and options; opens nothing.
 
     Raises:
-        InputError: no URL of a store, its driver is not installed, or no file could be written there.
+        InputError: no URL of a store, its driver is not installed, no file could be written there, or one of another
+            kind lies there.
     """
     parsed, file = _read(url)
     if file:
         require_file(file)
+        _require_sqlite(file)
         return f"in the SQLite file {file}"
     require_packages("postgres", ("psycopg",))
     return f"in the PostgreSQL data base {parsed.database or ''!r} at {parsed.host or 'this machine'}"
@@ -100,6 +103,18 @@ def _read(url: str) -> tuple[URL, Path | None]:
 
     parsed = parsed_url(url)
     return parsed, sqlite_file(parsed) if parsed.drivername == "sqlite" else None
+
+
+def _require_sqlite(file: Path) -> None:
+    if not file.is_file():
+        return
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(len(_SQLITE))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    if begins not in (b"", _SQLITE):
+        raise InputError(f"{file}: found a file of another kind, wanted a SQLite data base, or none")
 
 
 def _require_whole(store: Store) -> None:
