@@ -151,6 +151,21 @@ def test_a_store_error_at_the_start_is_wrong_input(place, check, capsys):
     assert "not a database" in told
 
 
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('[server]\nkeys = "none.txt"', "mine.toml: none.txt: "),
+        ('[upstream]\nbase_url = "http://a b/v1"', "mine.toml: upstream.base_url: wanted"),
+        ('[upstream]\nbase_url = "http://a:99999/v1"', "a port up to 65535"),
+        ('[upstream]\nbase_url = "http://localhost:8400/v1"', "mine.toml: upstream.base_url: found the gateway's own"),
+    ],
+)
+def test_what_a_configuration_asks_for_is_told_with_its_name(place, capsys, table, told):
+    (place / "mine.toml").write_text(f"{table}\n")
+    assert run(["serve", "--config", "mine.toml", "--check"]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_what_is_found_wrong_while_opening_names_the_file_that_asks_for_it(place, capsys, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(place)

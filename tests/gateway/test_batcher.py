@@ -336,7 +336,7 @@ def test_of_several_that_take_long_one_ends_after_the_other():
         return [Again((name, left - 1)) if left else name for name, left in batch]
 
     async def main():
-        several = batcher(run, max_wait=0, left=lambda item: item[1], share=lambda items: 1)
+        several = batcher(run, max_wait=0, left=lambda item: item[1], max_batch=1)
         asked = [asyncio.create_task(several.submit((name, 2))) for name in "ab"]
         await asyncio.sleep(0.005)
         new = asyncio.create_task(several.submit(("new", 0)))
@@ -346,6 +346,40 @@ def test_of_several_that_take_long_one_ends_after_the_other():
     asyncio.run(main())
     turns = [("a", 2), ("new", 0), ("a", 1), ("a", 0), ("b", 2), ("b", 1), ("b", 0)]
     assert calls == [[turn] for turn in turns]
+
+
+def test_of_equals_who_came_first_comes_first_however_often_it_was_asked_about():
+    calls = []
+
+    async def run(batch):
+        calls.append(list(batch))
+        await asyncio.sleep(0.01)
+        return [Again(f"{item}+") if item == "old" else item for item in batch]
+
+    async def main():
+        single = batcher(run, max_batch=1, max_wait=0)
+        old = asyncio.create_task(single.submit("old"))
+        await asyncio.sleep(0.005)
+        new = [asyncio.create_task(single.submit(item)) for item in ("b", "c")]
+        await asyncio.gather(old, *new)
+        assert await single.drain(1)
+
+    asyncio.run(main())
+    assert calls == [["old"], ["old+"], ["b"], ["c"]]
+
+
+def test_where_nobody_can_say_whose_turn_it_is_everybody_is_told():
+    async def main():
+        def broken(_):
+            raise LookupError
+
+        lost = batcher(Doubling(), left=broken)
+        found = await asyncio.gather(lost.submit(1), lost.submit(2), return_exceptions=True)
+        assert [type(each) for each in found] == [LookupError] * 2
+        assert await lost.submit(3) == 6  # one alone has its turn
+        assert await lost.drain(1)
+
+    asyncio.run(main())
 
 
 def test_what_goes_on_is_given_up_where_drain_has_no_more_time():

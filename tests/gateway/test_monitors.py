@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from offmap.gateway.opening import (
     SafeScores,
     open_monitor,
     open_monitors,
+    out_of_reach,
     require_reach,
     write_safe_scores,
 )
@@ -312,6 +314,49 @@ def test_a_long_conversation_holds_up_nobody_for_longer_than_one_call():
     assert whole.windows == sum(call.count("long") for call in stepwise.calls) > 8
 
 
+@dataclass
+class Slow:
+    """Takes 10 ms for 40 tokens."""
+
+    sizes: list = field(default_factory=list)
+
+    def score(self, conversations):
+        self.sizes.append(len(conversations))
+        time.sleep(0.00025 * sum(len(each) for each in render(conversations)))
+        return [verdict()] * len(conversations)
+
+
+def test_calls_are_no_longer_than_their_share_of_the_time(monkeypatch):
+    """An eighth of .32 s, and .02 s in any case."""
+
+    async def main(slow, timeout):
+        monitor = Running("m", Opened(slow, "v1", None, render), limits=Limits(max_batch=16), timeout=timeout)
+        for size in (5, 40, 100, 150, 200, 300):
+            await monitor.ask(row("word " * (size // 5)))
+        slow.sizes.clear()
+        found = await asyncio.gather(*(monitor.ask(row("word " * 8)) for _ in range(16)))
+        assert await monitor.drain(5)
+        assert {each.outcome for each in found} <= {"scored", "timeout"}
+        return max(slow.sizes)
+
+    assert asyncio.run(main(Slow(), 0.32)) in (2, 3, 4)
+    monkeypatch.setattr("offmap.gateway.monitors.CALL_SECONDS", 0.02)
+    assert asyncio.run(main(Slow(), 5.0)) == 1
+
+
+def test_how_far_it_came_is_logged_and_no_word(caplog):
+    slow = Fake(lambda _: time.sleep(0.02) or verdict())
+
+    async def main():
+        monitor = Running("m", Opened(slow, "v1", None, render), limits=Limits(max_batch=1), timeout=0.1)
+        assert (await monitor.ask(row("secret " * 50))).outcome == "timeout"
+        assert await monitor.drain(5)
+
+    asyncio.run(main())
+    assert re.search(r"monitor m: timeout \(TimeoutError\) after [1-9] of 1\d windows", caplog.text)
+    assert "secret" not in caplog.text
+
+
 def test_who_takes_too_long_times_out_alone_and_is_not_read_on():
     """Its calls together take longer than an answer may, each of them does not: nobody else notices."""
     fake = Fake(lambda _: time.sleep(0.01) or verdict())
@@ -425,6 +470,18 @@ def test_a_monitor_that_could_never_stop_anything_is_refused():
     for smallest in ({"unsafe": 0.006, "unknown": 0.1}, {}):
         with pytest.raises(InputError, match=r"stages.response.cascade\[0\].*could never stop anything"):
             require_reach(gateway, {"a": Opened(Fake(), smallest=smallest)})
+
+
+def test_how_long_a_conversation_may_be_for_its_answers_to_count_is_told():
+    """The p-value of W windows is W times the smallest of them."""
+    gateway = Gateway(monitors={"a": MonitorTable(bundle="pocket")}, stages={"response": StageTable(("a",))})
+    reach = {"unsafe": 0.001, "unknown": 0.0003}
+    assert list(out_of_reach(gateway, {"a": Opened(Fake(), smallest=reach, render=render)})) == [
+        "response: 'a' can act on p(unsafe) <= 0.005 of conversations of at most 5 windows, since its smallest is "
+        "0.001; up to 16 are read"
+    ]
+    assert not list(out_of_reach(gateway, {"a": Opened(Fake(), smallest=reach)}))
+    assert not list(out_of_reach(gateway, {"a": Opened(Fake(), render=render)}))
 
 
 def test_what_cannot_be_opened_is_named(tmp_path):

@@ -2,17 +2,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from offmap.conversation import Conversation, Message
+from offmap.conversation import Conversation, Message, Tool
 from offmap.gateway.config import Limits
 from offmap.gateway.reading import Reader, Reading
 from offmap.monitor import Verdict
 
 
 class Row:
-    """A token a character, of which a window has room for 100."""
+    """A token for three characters of messages and tools, of which a window has room for 100."""
 
     def __init__(self, conversation):
-        self.n = sum(len(message.text) for message in conversation.messages)
+        said = [message.text for message in conversation.messages] + [tool.parameters for tool in conversation.tools]
+        self.n = sum(map(len, said)) // 3
 
     def __len__(self):
         return min(self.n, 100)
@@ -28,22 +29,23 @@ def render(batch):
 
 @dataclass
 class Timed:
-    """A monitor that takes ``seconds`` for a character, on a clock of its own."""
+    """A monitor that takes ``fixed`` and ``seconds`` for a token, on a clock of its own."""
 
-    seconds: float
+    seconds: float = 0.001
+    fixed: float = 0.02
     now: float = 0.0
     calls: list = field(default_factory=list)
 
     def score(self, conversations):
-        sizes = [len(conversation.messages[0].content) for conversation in conversations]
+        sizes = [len(row) for row in render(conversations)]
         self.calls.append(sizes)
-        self.now += self.seconds * sum(sizes)
+        self.now += self.fixed + self.seconds * sum(sizes)
         return [Verdict("c", False, 0.5, 0.5, 0.5, 0.01, (), ())] * len(conversations)
 
 
 @pytest.fixture
 def timed(monkeypatch):
-    monitor = Timed(0.001)
+    monitor = Timed()
     monkeypatch.setattr("offmap.gateway.reading.time.perf_counter", lambda: monitor.now)
     return monitor
 
@@ -52,50 +54,98 @@ def reader(monitor, seconds=0.25, rendered=render, **limits):
     return Reader(monitor, rendered, Limits(**limits), seconds=seconds)
 
 
-def text(size):
-    return Reading(Conversation("c", (Message("user", "a" * size),)))
+def text(tokens, tools=0):
+    offered = (Tool("f", "", "x" * 3 * tools),) if tools else ()
+    return Reading(Conversation("c", (Message("user", "a" * 3 * tokens),), tools=offered))
 
 
-def test_a_call_is_about_as_much_text_as_is_read_in_its_time(timed):
-    reads = reader(timed)
-    assert reads.share([text(90)] * 8) == 8  # nothing is known yet
-    reads.read([text(40)])
-    assert reads.share([text(90)] * 8) == 2
-    assert reads.share([text(10)] * 8) == 8
-    assert reads.share([text(300), text(10)]) == 0  # the batcher asks about the first in any case
+def known(timed, **options):
+    """A reader that knows the pace."""
+    reads = reader(timed, **options)
+    for tokens in (20, 40, 80, 100):
+        reads.read([text(tokens)])
+    reads.read([text(90), text(90)])
+    timed.calls.clear()
+    return reads
+
+
+def test_a_call_is_about_as_much_as_is_read_in_its_time(timed):
+    reads = known(timed)
+    reads.read([text(90) for _ in range(8)])
+    assert timed.calls.pop() == [90, 90]
+    reads.read([text(10) for _ in range(8)])
+    assert timed.calls.pop() == [10] * 8
     reads.read([long := text(400)])
-    assert reads.share([text(300), text(10)]) == 2  # by now it knows how large a window is
-    while long.left:
+    while not long.read:
         reads.read([long])
-    assert [sum(call) for call in timed.calls[1:]] == [200, 200, 125]
+    assert len(timed.calls) > 2
+    assert max(map(sum, timed.calls)) <= 250
+    assert min(map(sum, timed.calls[:-1])) > 150
     assert long.verdict.p_value == 1.0
 
 
-def test_whoever_reads_faster_is_given_more(timed):
-    reads = reader(timed, max_batch=8)
-    reads.read([text(100)])
-    timed.seconds = 0.00001
-    for _ in range(12):
-        reads.read([text(100)])
-    assert reads.share([text(100)] * 8) == 8
-    timed.calls.clear()
-    reads.read([text(1000)])
-    assert timed.calls == [[100] * 8]
+def test_what_has_no_turn_in_a_call_has_one_later(timed):
+    reads = known(timed)
+    batch = [text(90) for _ in range(8)]
+    reads.read(batch)
+    assert [each.read for each in batch] == [True] * 2 + [False] * 6
+    while not all(each.read for each in batch):
+        reads.read([each for each in batch if not each.read])
+    assert timed.calls == [[90, 90]] * 4
+
+
+def test_what_is_always_short_comes_to_share_calls(timed):
+    """Each call takes more than its time, whatever it is about: then it had better be about much."""
+    timed.fixed, timed.seconds = 0.5, 0.0
+    reads = reader(timed)
+    reads.read([text(30)])
+    for _ in range(4):
+        reads.read([text(30) for _ in range(8)])
+    assert [len(call) for call in timed.calls] == [1, 2, 4, 8, 8]
 
 
 def test_each_gets_a_window_before_any_gets_two_and_a_call_no_more_than_it_may_have(timed):
     reads = reader(timed, seconds=100.0, max_batch=4)
-    batch = [text(250), text(50), text(250)]
+    batch = [text(40), text(250)]
     reads.read(batch)
-    assert timed.calls == [[100, 100, 50, 100]]
-    assert [len(each.left) for each in batch] == [2, 0, 3]
+    assert [len(call) for call in timed.calls] == [4]
+    assert [len(each.verdicts) for each in batch] == [1, 3]
+
+
+def test_one_that_is_long_is_cut_in_a_call(timed):
+    """To cut one takes as long as to read some of it."""
+    reads = reader(timed, seconds=100.0)
+    batch = [text(10), text(300), text(300), text(20)]
+    reads.read(batch)
+    assert [each.windows is None for each in batch] == [False, False, True, True]
+    assert [each.read for each in batch] == [True, True, False, False]
+    reads.read(batch[2:])
+    assert [each.read for each in batch] == [True, True, True, False]
+
+
+def test_what_is_left_is_what_is_not_read_yet_with_the_tools(timed):
+    reads = known(timed, max_batch=1)
+    long = text(300)
+    assert reads.left(long) == 300
+    reads.read([long])
+    left = reads.left(long)
+    assert 200 <= left < 300
+    reads.read([long])
+    assert reads.left(long) < left
+    assert reads.left(text(10, tools=500)) > 500
+    reads.read([tooled := text(10, tools=200)])
+    assert reads.left(tooled) > 100
 
 
 def test_who_takes_no_longer_for_more_text_is_given_all(timed):
     """A judge behind an endpoint grades several as fast as one."""
+    timed.seconds = 1.0
     reads = reader(timed, rendered=None)
-    reads.read([text(100)])
-    assert reads.share([text(1000)] * 8) == 8
+    for _ in range(3):
+        reads.read([text(100), text(10)])
+    reads.read([text(1000) for _ in range(8)])
+    assert len(timed.calls[-1]) == 8
+    assert reads.left(text(1000)) == reads.left(text(1)) == 0
 
 
 def test_a_call_that_fails_has_read_nothing(timed):
@@ -106,3 +156,12 @@ def test_a_call_that_fails_has_read_nothing(timed):
     with pytest.raises(ZeroDivisionError):
         reads.read([long, text(10)])
     assert len(long.left) == left > 0
+
+
+def test_calls_about_nothing_tell_nothing_of_the_pace(timed):
+    reads = known(timed, max_windows=2)
+    for _ in range(80):
+        reads.read([over := text(5000)])
+    assert (over.read, over.verdict, timed.calls) == (True, None, [])
+    reads.read([text(90) for _ in range(8)])
+    assert timed.calls == [[90, 90]]

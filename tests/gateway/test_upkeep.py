@@ -116,6 +116,24 @@ def test_purging_keeps_nothing_else_waiting(small, monitor, monkeypatch):
     assert asyncio.run(lived(service, work))
 
 
+def test_the_same_work_is_always_done_by_the_same_thread_which_ends(small, monitor, monkeypatch):
+    """What a thread once needed the allocator keeps for it: done by any of several, it would be kept several times."""
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    service, seen = opened(small(), monitor), {"look": [], "settle": []}
+    for name, threads in seen.items():
+        monkeypatch.setattr(service.upkeep, name, lambda threads=threads: threads.append(threading.current_thread()))
+
+    async def work():
+        await until(lambda: min(map(len, seen.values())) > 4)
+
+    assert asyncio.run(lived(service, work))
+    assert [len(set(threads)) for threads in seen.values()] == [1, 1]
+    assert set(seen["look"]) != set(seen["settle"])
+    for thread in set(seen["look"]) | set(seen["settle"]):
+        thread.join(5)
+        assert not thread.is_alive()
+
+
 def test_overdue_reviews_are_settled_while_nobody_asks(small, monitor, monkeypatch, caplog):
     monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
     service = opened(small(), monitor)

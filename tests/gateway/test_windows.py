@@ -124,23 +124,31 @@ def test_a_long_conversation_is_cut_as_any_other(said, limit, size):
     assert (len(found) == 1) == (len(whole) == 1)
 
 
-def test_of_a_megabyte_no_more_is_rendered_than_what_is_read():
+@pytest.mark.parametrize("where", ["user", "system", "tools"])
+def test_of_a_megabyte_no_more_is_rendered_than_what_is_read(where):
     """Rendering all of it takes a second in which nobody is answered, and then it has too many windows all the same."""
     rendered = []
 
     def counting(batch):
-        rendered.extend(sum(len(message.text) for message in each.messages) for each in batch)
+        said = [[*(m.text for m in each.messages), *(tool.parameters for tool in each.tools)] for each in batch]
+        rendered.extend(sum(map(len, texts)) for texts in said)
         return render(1000)(batch)
 
-    conversation = Conversation("c", (Message("user", "a " * (1 << 18)), Message("user", "b " * (1 << 18))))
-    assert len(list(islice(windows(conversation, counting), 17))) == 17
-    assert sum(rendered) < (1 << 16) + 17 * 4 * 1000
+    long = "a " * (1 << 19)
+    tools = (Tool("f", "", f'{{"type": "object", "description": "{long}"}}'),) if where == "tools" else ()
+    spoken = Message(where, long) if where != "tools" else Message("user", "hi")
+    conversation = Conversation("c", (spoken, Message("user", "b")), tools=tools)
+    found = list(islice(windows(conversation, counting), 17))
+    assert len(found) == 17
+    assert sum(rendered) < 2 * (1 << 16) + 17 * 4 * 1000
+    assert [window.tokens for window in found] == [len(row) for row in render(1000)([w.conversation for w in found])]
 
 
 def test_a_long_conversation_that_fits_is_one_window():
     conversation = Conversation("c", (Message("user", "a" * (3 << 16)),))
     (window,) = read(conversation, 1 << 20)
     assert window.conversation is conversation
+    assert window.tokens == (3 << 16) + 2
 
 
 def test_a_short_system_prompt_and_tools_open_every_window():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import signal
@@ -41,8 +42,9 @@ def serve(
     """Serve the gateway: monitors in front of traffic, by a policy. It is told in words first, and runs until SIGTERM.
 
     Without a configuration the monitor that the package brings looks at everything, on this machine only, and decisions
-    are kept in runs/gateway. With SIGTERM it takes nothing new, lets answers that are under way end within [server]
-    drain_s, tells the others that they are not whole, and ends with 0.
+    are kept in runs/gateway. With SIGTERM it takes nothing new, lets answers of the upstream that are under way end
+    within [server] drain_s, tells the others that they are not whole, lets decisions end within their deadline_ms, and
+    ends with 0.
 
     Parameters
     ----------
@@ -61,26 +63,26 @@ def serve(
     from offmap.gateway.explain_serving import explain_serving
     from offmap.gateway.opening import require_files
 
-    gateway, keys = _gateway(config, host, port)
-    sys.stdout.write("\n".join(explain(gateway)) + "\n")
+    gateway = _gateway(config, host, port)
     with _named(config):
+        keys = _keys(gateway)
+        sys.stdout.write("\n".join(explain(gateway)) + "\n")
         kept = require_url(gateway.store.url)
         require_files(gateway)
-    said = f"Decisions are kept {kept}.", *explain_serving(gateway, keys)
-    sys.stdout.write(printable("\n".join(said)) + "\n")
-    sys.stdout.flush()
-    if check:
-        sys.stdout.write("Only read: neither a monitor nor the data base was opened.\n")
-    else:
-        _serve(gateway, config)
+        said = f"Decisions are kept {kept}.", *explain_serving(gateway, keys)
+        sys.stdout.write(printable("\n".join(said)) + "\n")
+        sys.stdout.flush()
+        if check:
+            sys.stdout.write("Only read: neither a monitor nor the data base was opened.\n")
+        else:
+            _serve(gateway)
 
 
-def _gateway(config: Path | None, host: str | None, port: int | None) -> tuple[Gateway, Keys]:
-    """The configuration, with what the command line says in its place; and the keys."""
+def _gateway(config: Path | None, host: str | None, port: int | None) -> Gateway:
+    """The configuration, with what the command line says in its place."""
     import msgspec
 
     from offmap.gateway.config import Store, default_gateway, read_gateway
-    from offmap.gateway.keys import load_keys, require_closed
 
     gateway = read_gateway(config) if config else default_gateway()
     if config is None:
@@ -88,11 +90,17 @@ def _gateway(config: Path | None, host: str | None, port: int | None) -> tuple[G
     if port is not None and not 0 <= port <= 65535:
         raise InputError(f"--port is {port}; wanted a number between 0 and 65535")
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    server = msgspec.structs.replace(gateway.server, **given)
+    return msgspec.structs.replace(gateway, server=msgspec.structs.replace(gateway.server, **given))
+
+
+def _keys(gateway: Gateway) -> Keys:
+    from offmap.gateway.keys import load_keys, require_closed
+
+    server = gateway.server
     _require_another(gateway, server.host, server.port)
     keys = load_keys(Path(server.keys) if server.keys else None)
     require_closed(server.host, keys)
-    return msgspec.structs.replace(gateway, server=server), keys
+    return keys
 
 
 def _require_another(gateway: Gateway, host: str, port: int) -> None:
@@ -116,13 +124,13 @@ def _named(config: Path | None) -> Iterator[None]:
         raise InputError(f"{config}: {error}" if config else str(error)) from None
 
 
-def _serve(gateway: Gateway, config: Path | None) -> None:
+def _serve(gateway: Gateway) -> None:
     from offmap.gateway.app import create_app
     from offmap.gateway.service import Service
 
     make_place(gateway.store.url)
     with _listening(gateway.server.host, gateway.server.port) as listener:
-        with _named(config), errors_told():
+        with errors_told():
             service = Service(gateway)
             app = create_app(gateway, service=service)
         if service.live.now.told:  # what people promoted after the file was written
@@ -177,6 +185,8 @@ def _run(app: Litestar, service: Service, listener: socket.socket) -> None:
         async def main_loop(self) -> None:
             await super().main_loop()
             await service.exchanges.empty(service.gateway.server.drain_s, lambda: self.force_exit)
+            while service.pending and not self.force_exit:  # a decision ends by its deadline
+                await asyncio.sleep(0.05)
 
     longest = int(service.gateway.limits.deadline_ms / 1000) + 5
     config = uvicorn.Config(

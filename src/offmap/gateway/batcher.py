@@ -38,7 +38,6 @@ class Batcher(Generic[T, R]):
         max_wait: seconds that the first item of a batch waits for others.
         queue: items that may wait, those of the running call not counted.
         left: how much there is left to do about an item.
-        share: how many of several items, in the order of their turns, share the next call; at least one does.
     """
 
     def __init__(
@@ -49,9 +48,8 @@ class Batcher(Generic[T, R]):
         max_wait: float,
         queue: int,
         left: Callable[[T], float] = lambda _: 0.0,
-        share: Callable[[Sequence[T]], int] = len,
     ) -> None:
-        self._run, self._left, self._share = run, left, share
+        self._run, self._left = run, left
         self._max_batch, self._max_wait, self._queue = max_batch, max_wait, queue
         self._waiting: dict[asyncio.Future[R], tuple[T, float]] = {}
         self._running: dict[asyncio.Future[R], tuple[T, float]] = {}
@@ -138,7 +136,13 @@ class Batcher(Generic[T, R]):
         self._soon = False
         for answer in [each for each in self._waiting if each.done()]:
             del self._waiting[answer]  # given up in this very turn of the loop
-        first = self._first()
+        try:
+            first = self._first()
+        except Exception as error:  # nobody's turn would ever come
+            for answer in self._waiting:
+                _fail(answer, error)
+            self._waiting.clear()
+            first = []
         if first:
             self._ask({answer: self._waiting.pop(answer) for answer in first})
         else:
@@ -150,7 +154,6 @@ class Batcher(Generic[T, R]):
         if len(first) > 1:
             turns = {answer: (self._left(item), at) for answer, (item, at) in self._waiting.items()}
             first = sorted(first, key=turns.__getitem__)[: self._max_batch]
-            first = first[: max(1, self._share([self._waiting[answer][0] for answer in first]))]
         return first
 
     def _ask(self, batch: dict[asyncio.Future[R], tuple[T, float]]) -> None:

@@ -167,8 +167,7 @@ class Engine:
         """
         if not self.watches(stage):
             raise InputError(f"stages.{stage}: the policy has no such stage")
-        started, latest = self._clocks.monotonic(), self.latest()
-        ends = latest if deadline is None else min(latest, deadline)
+        started, ends = self._clocks.monotonic(), self._until(deadline)
         table = self.gateway.stages[stage]
         began = started - foreseen.seconds if foreseen else started
         who = conversation_id, caller
@@ -181,19 +180,24 @@ class Engine:
             _log.warning("fail-open: rule %s, decision %s", decision.rule, decision.id)
         return decision
 
-    async def foresee(self, stage: Stage, conversation: Conversation) -> Finding:
+    async def foresee(self, stage: Stage, conversation: Conversation, deadline: float | None = None) -> Finding:
         """What the first monitor of a stage finds, before it is known whether that will be asked. Nothing is recorded.
+
+        ``deadline``: see ``decide``.
 
         Raises:
             InputError: the policy has no such stage.
         """
         if not self.watches(stage):
             raise InputError(f"stages.{stage}: the policy has no such stage")
-        return await self._ask(bands(self.gateway.stages[stage])[0].monitor, conversation, self.latest())
+        return await self._ask(bands(self.gateway.stages[stage])[0].monitor, conversation, self._until(deadline))
 
     def latest(self) -> float:
         """When what is asked now has to be decided, on the monotonic clock."""
         return self._clocks.monotonic() + self.gateway.limits.deadline_ms / 1000
+
+    def _until(self, deadline: float | None) -> float:
+        return self.latest() if deadline is None else min(self.latest(), deadline)
 
     async def _deliberate(self, request: Request) -> tuple[Decision, Conversation]:
         """The decision, and what it is about."""

@@ -27,8 +27,8 @@ from offmap.gateway.windows import Render, p_number
 
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
-CALL = 1 / 8
-"""Of the time for an answer, the share that one call is to take."""
+CALL, CALL_SECONDS = 1 / 8, 0.25
+"""That one call is to take at most: of the time for an answer, and in any case."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class Running:
         window_tokens: int = 0,
     ) -> None:
         self.name, self.version, self.opened, self.timeout = name, opened.version, opened, timeout
-        self._reader = Reader(opened.scorer, opened.render, limits, window_tokens, seconds=timeout * CALL)
+        self._reader = Reader(
+            opened.scorer, opened.render, limits, window_tokens, seconds=min(timeout * CALL, CALL_SECONDS)
+        )
         self._worker = _Worker(f"offmap-{name}")
         self._batcher: Batcher[Reading, Reading] = Batcher(
             self._run,
@@ -80,7 +82,6 @@ class Running:
             max_wait=limits.max_wait_ms / 1000,
             queue=queue,
             left=self._reader.left,
-            share=self._reader.share,
         )
 
     @property
@@ -96,18 +97,19 @@ class Running:
 
     async def ask(self, conversation: Conversation, timeout: float | None = None) -> Finding:
         """What the monitor finds, within its own time and ``timeout`` seconds. Nothing that it does is raised."""
-        started = time.monotonic()
+        started, reading = time.monotonic(), Reading(conversation)
         budget = self.timeout if timeout is None else min(timeout, self.timeout)
         try:
             if budget <= 0 or self.stuck:
                 raise TimeoutError
-            reading = await self._batcher.submit(Reading(conversation), budget)
+            await self._batcher.submit(reading, budget)
             if reading.error:
                 raise reading.error
             return self._finding(reading, time.monotonic() - started)
         except Exception as error:
             outcome = _outcome(error)
-            _log.warning("monitor %s: %s (%s)", self.name, outcome, type(error).__name__)
+            far = f" after {len(reading.verdicts)} of {len(reading.windows)} windows" if reading.windows else ""
+            _log.warning("monitor %s: %s (%s)%s", self.name, outcome, type(error).__name__, far)
             return Finding(self.name, self.version, outcome, seconds=time.monotonic() - started)
 
     async def drain(self, timeout: float | None = None) -> bool:
@@ -122,7 +124,7 @@ class Running:
     def _read(self, batch: Sequence[Reading]) -> list[Reading | Again[Reading]]:
         """In the thread."""
         self._reader.read(batch)
-        return [Again(each) if each.left else each for each in batch]
+        return [each if each.read else Again(each) for each in batch]
 
     def _finding(self, reading: Reading, seconds: float) -> Finding:
         verdict = reading.verdict

@@ -8,7 +8,8 @@ Heavy things are imported when something is opened.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from offmap.gateway.monitors import Opened, Running
 from offmap.gateway.policy import bands, heard
 from offmap.members import by_question
 from offmap.monitor import Monitor, Verdict, load
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from offmap.judges import Judge
@@ -100,6 +103,8 @@ def open_monitors(gateway: Gateway) -> dict[str, Running]:
     asked = {step.monitor for table in gateway.stages.values() for step in table.steps}
     opened = {name: open_monitor(gateway.monitors[name], name) for name in gateway.monitors if name in asked}
     require_reach(gateway, opened)
+    for told in out_of_reach(gateway, opened):
+        _log.warning("%s", told)
     return {
         name: Running(
             name,
@@ -163,6 +168,24 @@ def require_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> None:
                     f"stages.{stage}.cascade[{number}]: {step.monitor!r} reaches {reached}, and {cuts} is acted on: it "
                     "could never stop anything; wanted one calibrated on more safe rows, or a larger cut"
                 )
+
+
+def out_of_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> Iterator[str]:
+    """In words, how long a conversation may be for a monitor's answers to be acted on.
+
+    The p-value of W windows is W times the smallest of them, so with enough windows none is small enough.
+    """
+    most = gateway.limits.max_windows
+    for stage, table in gateway.stages.items():
+        for step in bands(table):
+            opened = monitors[step.monitor]
+            for question, (cut, *_) in heard(table, step).items():
+                reach = (opened.smallest or {}).get(question, 0.0)
+                if opened.render and cut < most * reach and reach <= cut:
+                    yield (
+                        f"{stage}: {step.monitor!r} can act on p({question}) <= {cut:g} of conversations of at most "
+                        f"{int(cut / reach)} windows, since its smallest is {reach:.2g}; up to {most} are read"
+                    )
 
 
 def write_safe_scores(path: str | Path, judge: Judge, conversations: Sequence[Conversation]) -> SafeScores:

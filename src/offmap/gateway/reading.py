@@ -1,8 +1,8 @@
 """How a monitor reads conversations: all windows of a short one in one call, those of a long one over several.
 
-Every conversation of a batch gets a window in a call before any gets two, and a call is about as much text as is read
-in a set time, as far as the calls before it tell. So a long conversation holds up nobody for longer than one call; who
-goes on first the batcher says. Knows nothing of threads and queues.
+Every conversation of a batch gets a window in a call before any gets two, and the windows of a call are as many as are
+read in a set time, as far as the calls before it tell; one at least. So a long conversation holds up nobody for much
+longer than that; who goes on first the batcher says. Knows nothing of threads and queues.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Protocol
 
+from offmap.chat_template import tools_json
 from offmap.conversation import Conversation
 from offmap.gateway.config import Limits
+from offmap.gateway.pace import Pace
 from offmap.gateway.windows import Render, Window, combine, windows
 from offmap.monitor import Verdict
 
-_KEPT = 0.75
-"""What an earlier call counts beside the next one, where it is told how fast a monitor reads."""
+_BYTES = 3
+"""Of a token, as a guess at how many a text has before that is known."""
 
 
 class Scorer(Protocol):
@@ -53,10 +55,17 @@ class Reading:
         """Windows that are cut and not read."""
         return (self.windows or ())[len(self.verdicts) :]
 
+    @property
+    def read(self) -> bool:
+        """Whether it is cut, and all of it is read."""
+        return self.windows is not None and not self.left
+
     @cached_property
-    def size(self) -> int:
-        """Characters of the whole."""
-        return _size(self.conversation)
+    def guess(self) -> int:
+        """Tokens that it may have, of messages and tools."""
+        tools = tools_json(self.conversation.tools) if self.conversation.tools else ""
+        texts = [tools, *(message.text for message in self.conversation.messages)]
+        return math.ceil(sum(len(text.encode(errors="surrogatepass")) for text in texts) / _BYTES)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -73,7 +82,7 @@ class Reader:
             more text: a judge behind an endpoint.
         limits: of a call (``max_batch``, in windows) and of a conversation (``max_windows``).
         window_tokens: of a window, at most; 0: what the model reads at once.
-        seconds: that a call should take at most, where it is about more than one window.
+        seconds: that a call about more than one window is to take at most for what it reads.
     """
 
     def __init__(
@@ -85,84 +94,64 @@ class Reader:
         *,
         seconds: float = math.inf,
     ) -> None:
-        self._scorer, self._render, self._tokens, self._seconds = scorer, render, window_tokens, seconds
+        self._scorer, self._render, self._window_tokens, self._seconds = scorer, render, window_tokens, seconds
         self._call, self._most = limits.max_batch, limits.max_windows
-        self._characters, self._spent, self._full = 0.0, 0.0, 0
+        self._pace = Pace()
 
     def left(self, reading: Reading) -> int:
-        """Characters that are not read yet, as a part of the whole; 0 where that takes no time."""
-        if self._render is None:
-            return 0
-        return reading.size * len(reading.left) // len(reading.windows) if reading.windows else reading.size
-
-    def share(self, first: Sequence[Reading]) -> int:
-        """How many of them, in order, one call is about."""
-        totals = accumulate(self._next(reading) for reading in first)
-        return sum(total <= self._room for total in totals)
+        """Tokens of it that are not read yet, as far as that is known; 0 where they take no time."""
+        if reading.windows is None:
+            return reading.guess if self._render else 0
+        return sum(window.tokens for window in reading.left)
 
     def read(self, batch: Sequence[Reading]) -> None:
-        """Go on with each, in one call; where that fails, nothing has been read.
+        """Go on with what one call has time for, the first at least; where that fails, nothing has been read.
 
         Raises:
             TypeError: what the monitor answers are no verdicts, or not one for each window.
             Exception: what the monitor raised.
         """
         for reading in batch:
-            if reading.windows is None:
-                self._cut(reading)
+            if reading.windows is None and self._cut(reading) > 1:
+                break  # to cut one that is long takes time enough
         turns = self._turns(batch)
-        verdicts = iter(self._verdicts([window.conversation for turn in turns for window in turn]))
+        verdicts = iter(self._verdicts([window for turn in turns for window in turn]))
         for reading, turn in zip(batch, turns, strict=True):
             reading.verdicts.extend(islice(verdicts, len(turn)))
 
-    @property
-    def _room(self) -> float:
-        """Characters of a call."""
-        known = self._render is not None and self._spent
-        return self._seconds * self._characters / self._spent if known else math.inf
-
-    def _next(self, reading: Reading) -> int:
-        """Characters of its next window; of one that is not cut yet, at most."""
-        if reading.windows is None:
-            return min(reading.size, self._full) if self._full else reading.size
-        return _size(reading.left[0].conversation)
-
-    def _cut(self, reading: Reading) -> None:
-        conversation = reading.conversation
-        if self._render is None:
-            reading.windows = (Window.whole(conversation),)
-            return
+    def _cut(self, reading: Reading) -> int:
+        """Cut it; into how many windows."""
         try:
-            found = tuple(islice(windows(conversation, self._render, self._tokens), self._most + 1))
+            found = self._windows(reading.conversation)
         except Exception as error:  # it alone cannot be read: its neighbours are
-            reading.windows, reading.error = (), error
-            return
+            found, reading.error = (), error
         reading.windows = found if len(found) <= self._most else ()
-        if len(found) > 1:
-            self._full = max(self._full, _size(found[0].conversation))
+        return len(found)
+
+    def _windows(self, conversation: Conversation) -> tuple[Window, ...]:
+        if self._render is None:
+            return (Window.whole(conversation),)
+        return tuple(islice(windows(conversation, self._render, self._window_tokens), self._most + 1))
 
     def _turns(self, batch: Sequence[Reading]) -> list[list[Window]]:
-        """The windows of each that are read now: one, and more in the order of arrival as far as there is room."""
-        turns = [list(reading.left[:1]) for reading in batch]
-        count = sum(map(len, turns))
-        size = sum(_size(window.conversation) for turn in turns for window in turn)
-        for reading, turn in zip(batch, turns, strict=True):
-            for window in reading.left[1:]:
-                count, size = count + 1, size + _size(window.conversation)
-                if count > self._call or size > self._room:
-                    return turns
-                turn.append(window)
+        """The windows of each that are read now: one, then more, in the order of the batch while there is room."""
+        turns: list[list[Window]] = [[] for _ in batch]
+        room, count, tokens = self._pace.room(self._seconds), 0, 0
+        firsts = [(turn, window) for turn, reading in zip(turns, batch, strict=True) for window in reading.left[:1]]
+        more = [(turn, window) for turn, reading in zip(turns, batch, strict=True) for window in reading.left[1:]]
+        for turn, window in firsts + more:
+            count, tokens = count + 1, tokens + window.tokens
+            if count > self._call or (count > 1 and tokens > room):
+                break
+            turn.append(window)
         return turns
 
-    def _verdicts(self, asked: Sequence[Conversation]) -> Sequence[Verdict]:
+    def _verdicts(self, asked: Sequence[Window]) -> Sequence[Verdict]:
+        if not asked:
+            return ()
         began = time.perf_counter()
-        found = list(self._scorer.score(asked)) if asked else []
+        found = list(self._scorer.score([window.conversation for window in asked]))
         if len(found) != len(asked) or not all(isinstance(each, Verdict) for each in found):
             raise TypeError(f"{len(found)} answers to {len(asked)} conversations, or some that are no Verdict")
-        self._characters = _KEPT * self._characters + sum(map(_size, asked))
-        self._spent = _KEPT * self._spent + time.perf_counter() - began
+        self._pace.saw(sum(window.tokens for window in asked), time.perf_counter() - began)
         return found
-
-
-def _size(conversation: Conversation) -> int:
-    return sum(len(message.text) for message in conversation.messages)

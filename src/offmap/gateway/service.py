@@ -200,7 +200,7 @@ class Service:
             return None
         self._foreseeing += 1
         try:
-            finding = await self.engine.foresee(ask.stage, ask.conversation)
+            finding = await self.engine.foresee(ask.stage, ask.conversation, ask.deadline)
         except Exception as error:
             _log.error("%s: nothing was foreseen (%s)", ask.stage, type(error).__name__)
             return None

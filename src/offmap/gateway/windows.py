@@ -58,15 +58,16 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """A stretch of a conversation, and where its messages come from."""
+    """A stretch of a conversation, where its messages come from, and how many tokens it has; 0: not known."""
 
     conversation: Conversation
     pieces: tuple[Piece, ...]
+    tokens: int = 0
 
     @classmethod
-    def whole(cls, conversation: Conversation) -> Window:
+    def whole(cls, conversation: Conversation, tokens: int = 0) -> Window:
         """All of it in one."""
-        return cls(conversation, _pieces(conversation.messages))
+        return cls(conversation, _pieces(conversation.messages), tokens)
 
 
 def windows(conversation: Conversation, render: Render, size: int = 0) -> Iterator[Window]:
@@ -80,10 +81,10 @@ def windows(conversation: Conversation, render: Render, size: int = 0) -> Iterat
     Raises:
         InputError: a window has no room for a single character.
     """
-    row, tokens = _rendered(conversation, render, size)
+    row, tokens = _measured(conversation, render, size)
     limit = min(count for count in (size, len(row)) if count) if size or row.n_dropped else len(row)
     if tokens <= limit:
-        yield Window.whole(conversation)
+        yield Window.whole(conversation, tokens)
         return
     yield from _Stream.of(conversation, render, limit).cover(tokens)
 
@@ -144,11 +145,9 @@ class _Stream:
         pieces = _pieces(conversation.messages)
         first = next((at for at, piece in enumerate(pieces) if piece.message.role != "system"), len(pieces))
         opening, body, tools = pieces[:first], pieces[first:], conversation.tools
-        if opening or tools:
-            alone = _with(conversation, opening, tools)
-            if not _fits(render([alone])[0], int(OVERLAP * limit)):
-                offered = (Piece(-1, 0, Message("system", tools_json(tools))),) if tools else ()
-                opening, body, tools = (), offered + pieces, ()
+        alone = _with(conversation, opening, tools)
+        if (opening or tools) and not _fits(_measured(alone, render, int(OVERLAP * limit))[0], int(OVERLAP * limit)):
+            opening, body, tools = (), _offered(conversation) + pieces, ()
         text = "".join(piece.message.text + "\n" for piece in body)
         return cls(opening, body, text, _with(conversation, (), tools), render, limit)
 
@@ -174,7 +173,7 @@ class _Stream:
             window = self._stretch(first, last)
             row = self.render([window.conversation])[0]
             if _fits(row, self.limit):
-                best, low = (last, window), wanted
+                best, low = (last, msgspec.structs.replace(window, tokens=len(row))), wanted
                 if last >= len(self.text) or _tokens(row) >= _FULL * self.limit:
                     break
             else:
@@ -206,24 +205,31 @@ class _Stream:
         return Window(_with(self.like, pieces, self.like.tools), tuple(pieces))
 
 
-def _rendered(conversation: Conversation, render: Render, size: int) -> tuple[Row, int]:
+def _measured(conversation: Conversation, render: Render, size: int) -> tuple[Row, int]:
     """A conversation in tokens, and how many it has. Of one whose beginning is too long already, that, and a guess."""
-    characters = sum(len(message.text) for message in conversation.messages)
+    pieces = _offered(conversation) + _pieces(conversation.messages)
+    characters = sum(len(piece.message.text) for piece in pieces)
     if characters > _BEGINNING:
-        row = render([_beginning(conversation)])[0]
+        row = render([_with(conversation, _beginning(pieces), ())])[0]
         if not _fits(row, size or len(row)):
             return row, _tokens(row) * characters // _BEGINNING
     row = render([conversation])[0]
     return row, _tokens(row)
 
 
-def _beginning(conversation: Conversation) -> Conversation:
-    pieces, room = [], _BEGINNING
-    for piece in _pieces(conversation.messages):
+def _beginning(pieces: Sequence[Piece]) -> list[Piece]:
+    kept, room = [], _BEGINNING
+    for piece in pieces:
         if room > 0:
-            pieces.append(_cut(piece, 0, room))
+            kept.append(_cut(piece, 0, room))
             room -= len(piece.message.text)
-    return _with(conversation, pieces, conversation.tools)
+    return kept
+
+
+def _offered(conversation: Conversation) -> tuple[Piece, ...]:
+    """The offered tools as text that no message says; empty where none are."""
+    tools = conversation.tools
+    return (Piece(-1, 0, Message("system", tools_json(tools))),) if tools else ()
 
 
 def _pieces(messages: Sequence[Message]) -> tuple[Piece, ...]:

@@ -206,9 +206,9 @@ def test_a_file_that_is_only_to_be_read_is_not_made(tmp_path):
 
 def test_sqlite_is_durable_private_and_patient(sqlite, sqlite_url):
     with sqlite.read() as connection:
-        names = "journal_mode", "synchronous", "busy_timeout"
+        names = "journal_mode", "synchronous", "busy_timeout", "cache_size"
         pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
-    assert pragmas == ["wal", 2, 5000]
+    assert pragmas == ["wal", 2, 5000, -512]
     path = sqlite_url.removeprefix("sqlite:///")
     for end in ("", "-wal", "-shm"):
         assert stat.S_IMODE(Path(path + end).stat().st_mode) == 0o600

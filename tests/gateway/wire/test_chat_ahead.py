@@ -21,7 +21,7 @@ from tests.gateway.wire.chatting import (
 )
 
 from offmap.conversation import Conversation, Message
-from offmap.gateway.config import DEFAULT_REFUSAL, Audit
+from offmap.gateway.config import DEFAULT_REFUSAL, Audit, Limits
 from offmap.gateway.decision import STAGES
 from offmap.gateway.keys import Keys
 from offmap.gateway.request import Ask
@@ -417,3 +417,17 @@ def test_a_failure_of_the_upstream_is_counted_and_logged(proxy, behind, caplog, 
     labels = 'action="error",rule="response.upstream",stage="response",status="enforced"'
     assert f"offmap_guardrail_decisions_total{{{labels}}} 1.0" in client.get("/metrics").text
     assert "rule response.upstream" in caplog.text
+
+
+def test_what_the_log_takes_is_not_taken_from_the_monitors(writing, behind):
+    """The reply is on record before the conversation is looked at, which here takes longer than both looks may."""
+
+    async def slow(decision):
+        await asyncio.sleep(0.3 if decision.stage == "response" else 0)
+
+    stages = ("input", "response", "conversation")
+    client = writing(slow, stages=stages, limits=Limits(deadline_ms=200))
+    behind.says(choice("Hello."))
+    answer = ask(client, headers=NAMED)
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello."
+    assert ("allow", "conversation.pass") in recorded(client)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -109,9 +109,17 @@ class Checks:
             return None
         return await self.service.ahead(ask, caller=self.caller, wanted=wanted)
 
-    def ask(self, stage: Stage, about: Conversation, **known: Any) -> Ask:
-        """What is to be decided; ``known``: further fields of it."""
-        return Ask(stage, about, self.conversation_id, **known)
+    def ask(
+        self,
+        stage: Stage,
+        about: Conversation,
+        *,
+        partial: bool = False,
+        foreseen: Finding | None = None,
+        deadline: float | None = None,
+    ) -> Ask:
+        """What is to be decided."""
+        return Ask(stage, about, self.conversation_id, partial, foreseen, deadline)
 
     async def ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
@@ -127,7 +135,7 @@ class Checks:
 class _Look:
     """One look at a reply: its decisions, which are recorded together or while the next is made.
 
-    However many they are, they have the time of one.
+    However many they are, they have the time of one, beside what the log takes.
     """
 
     def __init__(self, checks: Checks) -> None:
@@ -161,8 +169,7 @@ class _Look:
 
     async def kept(self, cleared: Cleared) -> Cleared:
         """The same once every decision of this look is on record; one that could not be, and stops, stops the reply."""
-        self._want()
-        kept = {each.made.id: await each.kept() for each in self._ahead}
+        kept = await self._recorded()
         behind = kept.get(cleared.decision)
         told = behind is None or bool(behind.on_record)
         if cleared.refusal and cleared.decision and told:
@@ -182,7 +189,7 @@ class _Look:
             alone = msgspec.structs.replace(reply, tool_calls=(call,))
             if alone in self._foreseen:  # the same call twice is looked at once
                 continue
-            looking = service.foresee(self._checks.ask("tool_call", self._checks.after(alone)))
+            looking = service.foresee(self._checks.ask("tool_call", self._checks.after(alone), deadline=self._latest))
             self._foreseen[alone] = asyncio.create_task(looking)
 
     async def _each(self, reply: Message) -> Cleared:
@@ -229,6 +236,15 @@ class _Look:
         self._want()
         return await self._checks.ruled(stage, about, action, why)
 
+    async def _recorded(self) -> dict[str, Decision]:
+        """Its decisions so far by the ids that they were made with, once all are on record."""
+        latest = self._checks.service.engine.latest
+        before = latest()
+        self._want()
+        kept = {each.made.id: await each.kept() for each in self._ahead}
+        self._latest += latest() - before
+        return kept
+
     def _want(self) -> None:
         for each in self._ahead:
             each.want()
@@ -238,10 +254,8 @@ class _Look:
         try:
             return await self._checks.decide(ask, wanted=wanted)
         except BusyError:
-            self._want()
-            for each in self._ahead:  # it may be this look that takes the room
-                await each.kept()
-            return await self._checks.decide(ask, wanted=wanted)
+            await self._recorded()  # it may be this look that takes the room
+            return await self._checks.decide(msgspec.structs.replace(ask, deadline=self._latest), wanted=wanted)
 
     def _dispatched(self, cleared: Cleared) -> Cleared:
         """The same with those calls only that an allow-list lets through, where there is one."""
