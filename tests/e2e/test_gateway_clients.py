@@ -45,7 +45,8 @@ class Gateway:
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.address}/readyz", timeout=9):
                 return True
-        except OSError:
+        except OSError as error:
+            self.unready = str(error)
             return False
 
     def stop(self):
@@ -115,7 +116,13 @@ def test_sigterm_drains(tmp_path):
     asking = threading.Thread(target=ask)
     asking.start()
     time.sleep(0.3)
-    assert running.stop() == 0, (tmp_path / "log.txt").read_text()
+    running.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert not running.ready()
+    if asking.is_alive():
+        assert "503" in running.unready, "it says so for as long as something is under way"
+    assert running.process.wait(30) == 0, (tmp_path / "log.txt").read_text()
+    running.stop()
     asking.join()
     assert len(answers[0].results) == 40, "what was under way was answered"
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
