@@ -190,7 +190,8 @@ def main() -> None:
         watch(asked.watch)
     monitors = constant_monitors(gateway) if asked.constant else None
     with _listening("127.0.0.1", asked.port) as listener:
-        _run(gateway, Service(gateway, monitors=monitors), listener)
+        service = Service(gateway, monitors=monitors)
+        _run(app.create_app(gateway, service=service), service, listener)
     if asked.timers:
         timers.write(asked.timers)
 

@@ -189,7 +189,7 @@ def test_serving_says_at_its_start_what_was_promoted(store, capsys, monkeypatch,
     told(capsys, "--promote", proposals(store)[1].id, "--by", "ada")
     monkeypatch.setattr("offmap.gateway.service.open_monitors", Silent(version))
     services = []
-    monkeypatch.setattr("offmap.cli.serve._run", lambda gateway, service, listener: services.append(service))
+    monkeypatch.setattr("offmap.cli.serve._run", lambda app, service, listener: services.append(service))
     assert run(["serve", "--config", "gateway.toml", "--port", "0"]) == 0
     out = capsys.readouterr().out
     assert wanted in out
