@@ -15,11 +15,10 @@ from functools import cached_property
 from itertools import islice
 from typing import Protocol
 
-from offmap.chat_template import tools_json
 from offmap.conversation import Conversation
 from offmap.gateway.config import Limits
 from offmap.gateway.pace import Pace
-from offmap.gateway.windows import Render, Window, combine, windows
+from offmap.gateway.windows import Render, Window, as_text, combine, windows
 from offmap.monitor import Verdict
 
 _BYTES = 3
@@ -63,8 +62,7 @@ class Reading:
     @cached_property
     def guess(self) -> int:
         """Tokens that it may have, of messages and tools."""
-        tools = tools_json(self.conversation.tools) if self.conversation.tools else ""
-        texts = [tools, *(message.text for message in self.conversation.messages)]
+        texts = (piece.message.text for piece in as_text(self.conversation))
         return math.ceil(sum(len(text.encode(errors="surrogatepass")) for text in texts) / _BYTES)
 
     @property

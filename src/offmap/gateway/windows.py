@@ -113,6 +113,13 @@ def combine(verdicts: Sequence[Verdict], read: Sequence[Window]) -> Verdict:
     )
 
 
+def as_text(conversation: Conversation) -> tuple[Piece, ...]:
+    """All that is read of it: the offered tools as text that no message says, where there are any, and the messages."""
+    tools = conversation.tools
+    offered = (Piece(-1, 0, Message("system", tools_json(tools))),) if tools else ()
+    return offered + _pieces(conversation.messages)
+
+
 def p_number(stated: object) -> float | None:
     """A p-value as a number; None for whatever is none."""
     if not isinstance(stated, numbers.Real) or isinstance(stated, bool):
@@ -147,7 +154,7 @@ class _Stream:
         opening, body, tools = pieces[:first], pieces[first:], conversation.tools
         alone = _with(conversation, opening, tools)
         if (opening or tools) and not _fits(_measured(alone, render, int(OVERLAP * limit))[0], int(OVERLAP * limit)):
-            opening, body, tools = (), _offered(conversation) + pieces, ()
+            opening, body, tools = (), as_text(conversation), ()
         text = "".join(piece.message.text + "\n" for piece in body)
         return cls(opening, body, text, _with(conversation, (), tools), render, limit)
 
@@ -207,7 +214,7 @@ class _Stream:
 
 def _measured(conversation: Conversation, render: Render, size: int) -> tuple[Row, int]:
     """A conversation in tokens, and how many it has. Of one whose beginning is too long already, that, and a guess."""
-    pieces = _offered(conversation) + _pieces(conversation.messages)
+    pieces = as_text(conversation)
     characters = sum(len(piece.message.text) for piece in pieces)
     if characters > _BEGINNING:
         row = render([_with(conversation, _beginning(pieces), ())])[0]
@@ -224,12 +231,6 @@ def _beginning(pieces: Sequence[Piece]) -> list[Piece]:
             kept.append(_cut(piece, 0, room))
             room -= len(piece.message.text)
     return kept
-
-
-def _offered(conversation: Conversation) -> tuple[Piece, ...]:
-    """The offered tools as text that no message says; empty where none are."""
-    tools = conversation.tools
-    return (Piece(-1, 0, Message("system", tools_json(tools))),) if tools else ()
 
 
 def _pieces(messages: Sequence[Message]) -> tuple[Piece, ...]:
