@@ -105,6 +105,9 @@ def arm_told(seen: Seen, bare: Seen, *, stream: bool = False) -> Told:
         "outcomes": dict(seen.outcomes),
         "seconds_ms": _quantiles([_there(each) for each in seen.rounds]),
         "added_ms": _quantiles(figures.added(seen.rounds, bare.rounds)),
+        "added_in_all_turns_ms": _quantiles(figures.added(*_all_turns(seen, bare))),
+        "turns_taken_again": len(seen.disturbed),
+        "stolen_at_most": max(seen.stolen),
         "sent_late_p99_ms": 1e3 * figures.quantile(np.concatenate(seen.late), 0.99),
     }
     if stream:
@@ -131,6 +134,12 @@ TURNS = ("gate", "read request", "check request", "upstream", "read reply", "che
 """What ``served.install`` times: one after the other, and with "the rest" they are the "whole"."""
 PARTS = (*TURNS, "whole", "monitor", "audit")
 """The same, and what lies within the checks: the log writes about the request while the upstream works."""
+
+
+def _all_turns(seen: Seen, bare: Seen) -> tuple[list[Array], list[Array]]:
+    """What was seen, and what of the same requests of the bare upstream, with the turns that were taken again."""
+    again = [times for _, times in seen.disturbed], [bare.rounds[number] for number, _ in seen.disturbed]
+    return [*seen.rounds, *again[0]], [*bare.rounds, *again[1]]
 
 
 @contextmanager
@@ -167,7 +176,7 @@ def _borne(setting: Setting, capacity: float) -> Told:
     file = setting.plan.work / "pocket-timers.json"
     tried: list[Told] = []
     for number, share in enumerate(SHARES):
-        plan = replace(setting.plan, rate=share * capacity, seconds=max(20.0, setting.plan.seconds), rounds=1)
+        plan = replace(setting.plan, rate=share * capacity, seconds=max(20.0, setting.plan.seconds), rounds=1, tries=1)
         with setting.served(f"pocket-{number}", "--timers", file) as (target, _):
             seen = run(take_turns(plan, {GATEWAY: target}, setting.exchanges))[GATEWAY]
         times, timed = _there(seen.rounds[0]), _timers(file, seen)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from gateway_rig import host
 from gateway_rig.figures import Array, arrivals
 from gateway_rig.load import Answer, Client, Target, closed_loop, lag, open_loop
 from gateway_rig.setting import Plan, bodies
@@ -37,6 +38,9 @@ class Seen:
         late: how late each request was sent.
         outcomes: answered | refused | failed.
         decisions: ids of decisions that were told.
+        stolen: the share of the processors' time that the host took, of each round.
+        disturbed: of turns that were taken again since the host took too much: the round's number, and ``rounds``'
+            times. Their outcomes and decisions count like any other.
     """
 
     rounds: list[Array] = field(default_factory=list)
@@ -45,6 +49,8 @@ class Seen:
     late: list[Array] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     decisions: list[str] = field(default_factory=list)
+    stolen: list[float] = field(default_factory=list)
+    disturbed: list[tuple[int, Array]] = field(default_factory=list)
 
 
 def turns(arms: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
@@ -69,17 +75,40 @@ def drawn(plan: Plan, rows: Sequence[Exchange], number: int) -> tuple[list[Excha
 async def take_turns(
     plan: Plan, arms: Mapping[str, Target], rows: Sequence[Exchange], *, stream: bool = False
 ) -> dict[str, Seen]:
-    """All rounds of all arms."""
+    """All rounds of all arms. A turn in which the host takes too much is taken again, ``plan.tries`` times at most."""
     found = {name: Seen() for name in arms}
     for number, name in turns(list(arms), plan.rounds):
         asked, due = drawn(plan, rows, number)
-        client, sent = Client(arms[name]), bodies(asked, stream=stream)
-        await closed_loop(client, sent[:WARM])
-        answers = await open_loop(client, sent, due)
-        await client.aclose()
-        await asyncio.sleep(SETTLE)
-        add(found[name], asked, answers, stream=stream)
+        sent, seen = bodies(asked, stream=stream), found[name]
+        for left in reversed(range(plan.tries)):
+            answers, stolen = await _turn(arms[name], sent, due)
+            if stolen <= host.MOST_STOLEN or not left:
+                break
+            _disturbed(seen, number, asked, answers, stream=stream)
+        add(seen, asked, answers, stream=stream)
+        seen.stolen.append(stolen)
     return found
+
+
+async def _turn(target: Target, sent: Sequence[bytes], due: Array) -> tuple[list[Answer], float]:
+    """One arm's answers, and the share of the processors' time that the host took meanwhile."""
+    client = Client(target)
+    await closed_loop(client, sent[:WARM])
+    before = host.clocks()
+    answers = await open_loop(client, sent, due)
+    stolen = host.stolen(before, host.clocks())
+    await client.aclose()
+    await asyncio.sleep(SETTLE)
+    return answers, stolen
+
+
+def _disturbed(seen: Seen, number: int, asked: Sequence[Exchange], answers: Sequence[Answer], *, stream: bool) -> None:
+    """Count a turn whose times do not."""
+    once = Seen()
+    add(once, asked, answers, stream=stream)
+    seen.outcomes.update(once.outcomes)
+    seen.decisions += once.decisions
+    seen.disturbed.append((number, once.rounds[0]))
 
 
 def add(seen: Seen, asked: Sequence[Exchange], answers: Sequence[Answer], *, stream: bool = False) -> None:

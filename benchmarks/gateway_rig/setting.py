@@ -43,6 +43,7 @@ class Plan:
         seed: of rows and arrivals.
         max_wait_ms: of the gateway's batches.
         memory: a directory whose files are in memory, for the store of one arm.
+        tries: how often a turn is taken until the host leaves the processors alone.
     """
 
     work: Path
@@ -55,6 +56,7 @@ class Plan:
     seed: int = 0
     max_wait_ms: float = 0.0
     memory: Path = Path("/dev/shm")  # noqa: S108
+    tries: int = 8
 
 
 class Setting:

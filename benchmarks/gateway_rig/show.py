@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway_rig.host import MOST_STOLEN
 from gateway_rig.interpreter import TURNS
 from gateway_rig.setting import DIRECT, GATEWAY, IN_MEMORY
 from offmap.bench.drawing import Row, Rows, Spec, chart_of, heading, side_by_side, spec_of
@@ -36,6 +37,10 @@ def goals(found: Told) -> dict[str, bool]:
             for name, most in GOALS_MS.items():
                 value = added[name]["value"]
                 told[f"{arm}: added latency {name} {value:.2f} ms, at most {most:g} wanted"] = value <= most
+        most_stolen = max(arm["stolen_at_most"] for arm in found["overhead"]["arms"].values())
+        told[f"overhead: the host took at most {MOST_STOLEN:.0%} of the processors in each turn that counts"] = (
+            most_stolen <= MOST_STOLEN
+        )
     for name in ("overhead", "stream", "parts", "soak"):
         if name in found:
             audit = found[name]["audit"]
@@ -88,10 +93,21 @@ def _arms(told: Told) -> str:
                     f"{_ms(arm['first_added_beyond_hold_ms'], 'p99')} (p99) ms"
                 )
             rows[-1] += "."
+    rows += _disturbed(told["arms"])
     late, alone = max(arm["sent_late_p99_ms"] for arm in told["arms"].values()), told["disk_ms"]
-    rows += ["", f"The sender itself was late by at most {late:.2f} ms (p99, every arm)."]
+    rows += [f"The sender itself was late by at most {late:.2f} ms (p99, every arm)."]
     rows.append(f"The disk alone, two pages and their flush: p50 {alone['p50']:.2f}, p99 {alone['p99']:.2f} ms.")
     return "\n".join(rows)
+
+
+def _disturbed(arms: Told) -> list[str]:
+    """Which turns do not count, and what the figures would be if they did."""
+    rows = ["", f"Turns in which the host took more than {MOST_STOLEN:.0%} of the processors were taken again:"]
+    for name, arm in arms.items():
+        every = arm["added_in_all_turns_ms"]
+        told = "" if name == DIRECT else f"; with them it added {_ms(every, 'p50')} (p50), {_ms(every, 'p99')} (p99) ms"
+        rows.append(f"- {name}: {arm['turns_taken_again']}{told}.")
+    return [*rows, ""]
 
 
 def _audit(told: Told) -> str:
