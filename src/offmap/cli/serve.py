@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gc
 import signal
@@ -184,9 +183,7 @@ def _run(app: Litestar, service: Service, listener: socket.socket) -> None:
 
         async def main_loop(self) -> None:
             await super().main_loop()
-            await service.exchanges.empty(service.gateway.server.drain_s, lambda: self.force_exit)
-            while service.pending and not self.force_exit:  # a decision ends by its deadline
-                await asyncio.sleep(0.05)
+            await service.finish(lambda: self.force_exit)
 
     longest = int(service.gateway.limits.deadline_ms / 1000) + 5
     config = uvicorn.Config(

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 LATE = "the service is going down: this answer was ended before it was whole"
-_POLL = 0.05
+POLL = 0.05
+"""Seconds between two looks at whether all has ended."""
 
 
 class EndedError(Exception):
@@ -87,7 +88,7 @@ class Exchanges:
         loop = asyncio.get_running_loop()
         last = loop.time() + timeout
         while self._open and loop.time() < last and not hurried():
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(POLL)
         late = tuple(self._open)
         for exchange in late:
             exchange.end()

@@ -90,6 +90,8 @@ def require_files(gateway: Gateway) -> None:
     for name, table in gateway.monitors.items():
         wanted = [Path(table.judge.file), Path(table.judge.safe_scores)] if table.judge else []
         for path in wanted or [bundle_path(table.bundle) / "manifest.json"]:
+            if path.parent.is_file():
+                raise InputError(f"monitors.{name}: {path.parent}: found a file, wanted a directory")
             if not path.is_file():
                 raise InputError(f"monitors.{name}: {path}: found no such file")
 

@@ -16,7 +16,7 @@ from offmap.errors import InputError
 from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import Gateway
 from offmap.gateway.decision import Decision, Finding, Stage
-from offmap.gateway.draining import Exchange, Exchanges
+from offmap.gateway.draining import POLL, Exchange, Exchanges
 from offmap.gateway.drift import Watch, setups
 from offmap.gateway.engine import Asked, Engine
 from offmap.gateway.keys import Keys, load_keys, require_closed
@@ -111,6 +111,12 @@ class Service:
         """
         await asyncio.to_thread(self.live.promote, proposal, by, seen)
         self._adopt(await asyncio.to_thread(self.live.read))
+
+    async def finish(self, hurried: Callable[[], bool]) -> None:
+        """Wait for exchanges, ``drain_s`` at most, and for decisions, which end by their deadline, unless hurried."""
+        await self.exchanges.empty(self.gateway.server.drain_s, hurried)
+        while self.pending and not hurried():
+            await asyncio.sleep(POLL)
 
     async def drain(self, timeout: float = 10.0) -> bool:
         """Take nothing new, answer what is under way, close; whether all was answered within ``timeout`` seconds."""

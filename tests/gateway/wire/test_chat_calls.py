@@ -67,6 +67,20 @@ def test_text_and_calls_are_looked_at_at_once_as_many_as_share_a_pass(proxy, beh
     assert sorted(looks) == sorted([[each["id"] for each in CALLS], *([each["id"]] for each in CALLS)])
 
 
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (choice(None, "tool_calls", tool_calls=[call("look", "{}", f"c{n}") for n in range(129)]), "tool_calls"),
+        (choice([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}], "stop"), "content"),
+    ],
+)
+def test_what_is_not_looked_at_is_told_by_its_field(proxy, behind, message, field):
+    behind.says(message)
+    answer = ask(proxy())
+    assert answer.status_code == 502
+    assert f"the upstream's answer cannot be read: field choices.message.{field}" in answer.json()["error"]["message"]
+
+
 def test_the_same_call_twice_is_asked_about_once_and_decided_about_twice(proxy, behind, monitor):
     client = proxy(stages=("tool_call",))
     behind.says(choice(None, "tool_calls", tool_calls=[CALLS[0], CALLS[0], CALLS[1]]))

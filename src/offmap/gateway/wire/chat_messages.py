@@ -152,8 +152,10 @@ def _reply(choice: object, n: int) -> Reply:
     said = as_object(fields.get("message"), "choices.message")
     (message,) = parse_messages([{**said, "role": "assistant", "refusal": None}], "choices.message")
     refusal = optional_text(said.get("refusal"), "choices.message.refusal")
-    if message.images or len(message.tool_calls) > MOST_CALLS:
-        raise wrong("choices.message", "images or too many calls", f"text and at most {MOST_CALLS} calls")
+    if message.images:
+        raise wrong("choices.message.content", "images", "text")
+    if len(message.tool_calls) > MOST_CALLS:
+        raise wrong("choices.message.tool_calls", f"{len(message.tool_calls)} calls", f"at most {MOST_CALLS}")
     whole = Message("assistant", message.content + refusal, message.tool_calls)
     reason = optional_text(fields.get("finish_reason"), "choices.finish_reason") or "stop"
     return Reply(index, whole, message.content, reason, fields.get("logprobs"))
