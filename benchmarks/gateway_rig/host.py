@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-MOST_STOLEN = 0.01
-"""Of the processors' time in a turn, above which the turn says more of the host than of what is measured."""
-_STOLEN = 7
-"""The place of that count in the kernel's line, proc(5): user, nice, system, idle, iowait, irq, softirq, steal."""
+MOST_TAKEN = 0.02
+"""Seconds in a second, of all processors together: a convention; of two it is a hundredth of their time. A round in
+which the host took more in any arm's turn is taken again."""
+_STEAL = 8
+"""The place of that count in the kernel's line, proc(5): cpu, user, nice, system, idle, iowait, irq, softirq, steal."""
 
 
-def clocks(stat: Path = Path("/proc/stat")) -> tuple[int, ...]:
-    """What the processors have done since the start, in ticks, by kind."""
-    line = stat.read_text().partition("\n")[0]
-    return tuple(int(each) for each in line.split()[1 : _STOLEN + 2])
+def taken(stat: Path = Path("/proc/stat")) -> float:
+    """Seconds since the start in which a processor had work and the host ran others on it.
 
-
-def stolen(before: tuple[int, ...], after: tuple[int, ...]) -> float:
-    """The share of the processors' time that they wanted to run and the host ran others; 0 without a host."""
-    passed = [b - a for a, b in zip(before, after, strict=True)]
-    return passed[_STOLEN] / max(1, sum(passed))
+    0 where there is no host, and where it tells nothing of this.
+    """
+    line = stat.read_text().partition("\n")[0].split()
+    return int(line[_STEAL]) / os.sysconf("SC_CLK_TCK")

@@ -18,7 +18,7 @@ from gateway_rig.disk import disk
 from gateway_rig.figures import Array
 from gateway_rig.load import Client, Target, closed_loop
 from gateway_rig.processes import environment, module
-from gateway_rig.rounds import FAILED, Seen, add, take_turns
+from gateway_rig.rounds import FAILED, Seen, Taken, Try, add, take_turns
 from gateway_rig.serving import exact_loop
 from gateway_rig.setting import DIRECT, GATEWAY, IN_MEMORY, LITELLM, LITELLM_COMMAND, PEER, Setting, bodies
 from gateway_rig.traffic import Exchange
@@ -48,17 +48,37 @@ def _compared(setting: Setting, name: str, *, stream: bool) -> Told:
     alone.append(disk(setting.plan.work, setting.plan.rate, setting.plan.seconds))
     return {
         "rate": setting.plan.rate,
-        "arms": {arm: arm_told(seen, found[DIRECT], stream=stream) for arm, seen in found.items()},
+        **taken_told(found, stream=stream),
         "disk_ms": _spread(np.concatenate(alone)),
-        "audit": audited(setting.store(name), found[GATEWAY].decisions),
+        "audit": audited(setting.store(name), found.every[GATEWAY].decisions),
     }
+
+
+def taken_told(found: Taken, *, stream: bool = False) -> Told:
+    """Every arm's figures of the rounds that count, those of first tries, and what the host took in each try."""
+    arms = {arm: arm_told(seen, found.counted[DIRECT], stream=stream) for arm, seen in found.counted.items()}
+    first = {arm: arm_told(seen, found.first[DIRECT], stream=stream) for arm, seen in found.first.items()}
+    for arm, told in arms.items():
+        told["outcomes"] = dict(found.every[arm].outcomes)
+        told["first_tries"] = {name: first[arm][name] for name in ("added_ms", "first_added_ms") if name in first[arm]}
+    return {
+        "arms": arms,
+        "host_taken_at_most": max(max(each.taken.values()) for each in found.tries if each.counts),
+        "tries": [_try_told(each, number, found.every) for number, each in enumerate(found.tries)],
+    }
+
+
+def _try_told(once: Try, number: int, every: Mapping[str, Seen]) -> Told:
+    """One try of a round, ``number`` in the order of all: what the host took, and how long the answers did."""
+    told = {arm: _spread(_there(seen.rounds[number])) for arm, seen in every.items()}
+    return {"round": once.number, "counts": once.counts, "host_taken": once.taken, "seconds_ms": told}
 
 
 def parts(setting: Setting) -> Told:
     """Where the time goes, in one round: by timers around the gateway's parts (``served.Timers``)."""
-    file, plan = setting.plan.work / "timers.json", replace(setting.plan, rounds=1)
+    file, plan = setting.plan.work / "timers.json", replace(setting.plan, rounds=1, tries=1)
     with setting.served("parts", "--constant", "--timers", file) as (target, _):
-        found = run(take_turns(plan, {GATEWAY: target}, setting.exchanges))
+        found = run(take_turns(plan, {GATEWAY: target}, setting.exchanges)).counted
     timed = _timers(file, found[GATEWAY])
     whole = np.array([row["whole"] for row in timed["requests"]])
     seen = found[GATEWAY].rounds[0]
@@ -105,9 +125,6 @@ def arm_told(seen: Seen, bare: Seen, *, stream: bool = False) -> Told:
         "outcomes": dict(seen.outcomes),
         "seconds_ms": _quantiles([_there(each) for each in seen.rounds]),
         "added_ms": _quantiles(figures.added(seen.rounds, bare.rounds)),
-        "added_in_all_turns_ms": _quantiles(figures.added(*_all_turns(seen, bare))),
-        "turns_taken_again": len(seen.disturbed),
-        "stolen_at_most": max(seen.stolen),
         "sent_late_p99_ms": 1e3 * figures.quantile(np.concatenate(seen.late), 0.99),
     }
     if stream:
@@ -134,12 +151,6 @@ TURNS = ("gate", "read request", "check request", "upstream", "read reply", "che
 """What ``served.install`` times: one after the other, and with "the rest" they are the "whole"."""
 PARTS = (*TURNS, "whole", "monitor", "audit")
 """The same, and what lies within the checks: the log writes about the request while the upstream works."""
-
-
-def _all_turns(seen: Seen, bare: Seen) -> tuple[list[Array], list[Array]]:
-    """What was seen, and what of the same requests of the bare upstream, with the turns that were taken again."""
-    again = [times for _, times in seen.disturbed], [bare.rounds[number] for number, _ in seen.disturbed]
-    return [*seen.rounds, *again[0]], [*bare.rounds, *again[1]]
 
 
 @contextmanager
@@ -178,7 +189,7 @@ def _borne(setting: Setting, capacity: float) -> Told:
     for number, share in enumerate(SHARES):
         plan = replace(setting.plan, rate=share * capacity, seconds=max(20.0, setting.plan.seconds), rounds=1, tries=1)
         with setting.served(f"pocket-{number}", "--timers", file) as (target, _):
-            seen = run(take_turns(plan, {GATEWAY: target}, setting.exchanges))[GATEWAY]
+            seen = run(take_turns(plan, {GATEWAY: target}, setting.exchanges)).counted[GATEWAY]
         times, timed = _there(seen.rounds[0]), _timers(file, seen)
         half = len(times) // 2
         growth = figures.quantile(times[half:], 0.5) / figures.quantile(times[:half], 0.5)

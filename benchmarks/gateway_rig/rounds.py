@@ -7,6 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -38,9 +40,6 @@ class Seen:
         late: how late each request was sent.
         outcomes: answered | refused | failed.
         decisions: ids of decisions that were told.
-        stolen: the share of the processors' time that the host took, of each round.
-        disturbed: of turns that were taken again since the host took too much: the round's number, and ``rounds``'
-            times. Their outcomes and decisions count like any other.
     """
 
     rounds: list[Array] = field(default_factory=list)
@@ -49,20 +48,53 @@ class Seen:
     late: list[Array] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     decisions: list[str] = field(default_factory=list)
-    stolen: list[float] = field(default_factory=list)
-    disturbed: list[tuple[int, Array]] = field(default_factory=list)
 
 
-def turns(arms: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
-    """Whose turn it is: every arm once a round, in an order that rotates and, every other time, runs backwards.
+@dataclass
+class Try:
+    """One try of a round.
+
+    Attributes:
+        number: of the round.
+        taken: what the host took of the processors in each arm's turn, in seconds of a second.
+        counts: whether it is the one of its round that counts.
+    """
+
+    number: int
+    taken: dict[str, float]
+    counts: bool = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the host left the processors alone."""
+        return max(self.taken.values()) <= host.MOST_TAKEN
+
+
+@dataclass
+class Taken:
+    """What came of all rounds, by arm.
+
+    Attributes:
+        counted: of each round the first quiet try; where none was, the last.
+        first: of each round the first try: what would be said if none were taken again.
+        every: of every try.
+        tries: all, in their order.
+    """
+
+    counted: dict[str, Seen]
+    first: dict[str, Seen]
+    every: dict[str, Seen]
+    tries: list[Try] = field(default_factory=list)
+
+
+def order(arms: Sequence[str], number: int) -> list[str]:
+    """Whose turn it is in a round: an order that rotates and, every other time, runs backwards.
 
     So each comes first as often, and no arm always follows the same one.
     """
-    for number in range(rounds):
-        start = number // 2 % len(arms)
-        order = [*arms[start:], *arms[:start]]
-        for name in reversed(order) if number % 2 else order:
-            yield number, name
+    start = number // 2 % len(arms)
+    names = [*arms[start:], *arms[:start]]
+    return names[::-1] if number % 2 else names
 
 
 def drawn(plan: Plan, rows: Sequence[Exchange], number: int) -> tuple[list[Exchange], Array]:
@@ -74,41 +106,39 @@ def drawn(plan: Plan, rows: Sequence[Exchange], number: int) -> tuple[list[Excha
 
 async def take_turns(
     plan: Plan, arms: Mapping[str, Target], rows: Sequence[Exchange], *, stream: bool = False
-) -> dict[str, Seen]:
-    """All rounds of all arms. A turn in which the host takes too much is taken again, ``plan.tries`` times at most."""
-    found = {name: Seen() for name in arms}
-    for number, name in turns(list(arms), plan.rounds):
+) -> Taken:
+    """All rounds. Where the host takes too much in any arm's turn, all arms have theirs again, ``plan.tries`` at most.
+
+    All of them, since an arm that works more has more that can be taken: none gets a quieter hour than another.
+    """
+    found = Taken(*({name: Seen() for name in arms} for _ in range(3)))
+    for number in range(plan.rounds):
         asked, due = drawn(plan, rows, number)
-        sent, seen = bodies(asked, stream=stream), found[name]
-        for left in reversed(range(plan.tries)):
-            answers, stolen = await _turn(arms[name], sent, due)
-            if stolen <= host.MOST_STOLEN or not left:
+        sent = bodies(asked, stream=stream)
+        for attempt in range(plan.tries):
+            once, answers = Try(number, {}), {}
+            for name in order(list(arms), number):
+                answers[name], once.taken[name] = await _turn(arms[name], sent, due)
+            once.counts = once.quiet or attempt == plan.tries - 1
+            found.tries.append(once)
+            wanted = [found.every, *[found.first] * (not attempt), *[found.counted] * once.counts]
+            for seen, name in product(wanted, arms):
+                add(seen[name], asked, answers[name], stream=stream)
+            if once.counts:
                 break
-            _disturbed(seen, number, asked, answers, stream=stream)
-        add(seen, asked, answers, stream=stream)
-        seen.stolen.append(stolen)
     return found
 
 
 async def _turn(target: Target, sent: Sequence[bytes], due: Array) -> tuple[list[Answer], float]:
-    """One arm's answers, and the share of the processors' time that the host took meanwhile."""
+    """One arm's answers, and what the host took meanwhile, in seconds of a second."""
     client = Client(target)
     await closed_loop(client, sent[:WARM])
-    before = host.clocks()
+    begun, before = monotonic(), host.taken()
     answers = await open_loop(client, sent, due)
-    stolen = host.stolen(before, host.clocks())
+    taken = (host.taken() - before) / (monotonic() - begun)
     await client.aclose()
     await asyncio.sleep(SETTLE)
-    return answers, stolen
-
-
-def _disturbed(seen: Seen, number: int, asked: Sequence[Exchange], answers: Sequence[Answer], *, stream: bool) -> None:
-    """Count a turn whose times do not."""
-    once = Seen()
-    add(once, asked, answers, stream=stream)
-    seen.outcomes.update(once.outcomes)
-    seen.decisions += once.decisions
-    seen.disturbed.append((number, once.rounds[0]))
+    return answers, taken
 
 
 def add(seen: Seen, asked: Sequence[Exchange], answers: Sequence[Answer], *, stream: bool = False) -> None:

@@ -43,7 +43,7 @@ class Plan:
         seed: of rows and arrivals.
         max_wait_ms: of the gateway's batches.
         memory: a directory whose files are in memory, for the store of one arm.
-        tries: how often a turn is taken until the host leaves the processors alone.
+        tries: how often a round is taken until the host leaves the processors alone, at most.
     """
 
     work: Path

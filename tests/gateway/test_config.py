@@ -6,7 +6,7 @@ import pytest
 from offmap.errors import InputError
 from offmap.gateway.config import Gateway, Step, default_gateway, parse_gateway, read_gateway
 from offmap.gateway.decision import STAGES
-from offmap.gateway.policy import contradictions, policy_id
+from offmap.gateway.policy import contradictions
 
 WHOLE = """
 name = "ours"
@@ -38,38 +38,6 @@ url = "postgresql://db/offmap"
 [review]
 timeout_s = 60
 """
-
-
-@pytest.mark.parametrize(
-    ("url", "found"),
-    [
-        ("", "sqlite:///{}/offmap-gateway.sqlite"),
-        ("sqlite:///a/b.sqlite", "sqlite:///{}/a/b.sqlite"),
-        ("sqlite:///file:b.sqlite?uri=true", "sqlite:///file:{}/b.sqlite?uri=true"),
-        ("sqlite:////a/b.sqlite", "sqlite:////a/b.sqlite"),
-        ("sqlite:///", "sqlite:///"),
-        ("sqlite:///:memory:", "sqlite:///:memory:"),
-        ("postgresql:///a", "postgresql:///a"),
-    ],
-)
-def test_a_store_in_a_file_is_found_from_where_the_configuration_lies(tmp_path, url, found):
-    (tmp_path / "gateway.toml").write_text(f'[store]\nurl = "{url}"\n' if url else "")
-    assert read_gateway(tmp_path / "gateway.toml").store.url == found.format(tmp_path)
-
-
-def test_a_policy_is_the_same_wherever_it_is_read_from(tmp_path, monkeypatch):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "gateway.toml").write_text(WHOLE)
-    whole = policy_id(read_gateway(tmp_path / "gateway.toml"))
-    for place, path in (
-        (tmp_path, "gateway.toml"),
-        (tmp_path, "./gateway.toml"),
-        (tmp_path / "sub", "../gateway.toml"),
-    ):
-        monkeypatch.chdir(place)
-        assert policy_id(read_gateway(path)) == whole
-    (tmp_path / "sub/gateway.toml").write_text(WHOLE)
-    assert policy_id(read_gateway(tmp_path / "sub/gateway.toml")) != whole  # another bundle, for all that is known
 
 
 def test_a_whole_file_is_read_as_written(tmp_path):

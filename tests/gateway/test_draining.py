@@ -3,7 +3,9 @@ import time
 
 import pytest
 
-from offmap.gateway.draining import EndedError, Exchange, Exchanges
+from offmap.gateway.config import default_gateway
+from offmap.gateway.draining import POLL, EndedError, Exchange, Exchanges
+from offmap.gateway.service import Service
 
 
 def test_what_has_begun_may_finish_and_is_waited_for_no_longer():
@@ -97,3 +99,21 @@ def test_what_never_waits_is_ended_too():
         return taken
 
     assert asyncio.run(main()) == 0
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_the_end_waits_for_exchanges_and_then_for_decisions_unless_hurried(hurried):
+    service = object.__new__(Service)
+    service.gateway, service.exchanges, service.pending = default_gateway(), Exchanges(9), 1
+
+    async def play():
+        with service.exchanges.begin():
+            finishing = asyncio.create_task(service.finish(lambda: hurried))
+            await asyncio.sleep(3 * POLL)
+            assert finishing.done() == hurried
+        await asyncio.sleep(3 * POLL)
+        assert finishing.done() == hurried  # a decision is under way
+        service.pending = 0
+        await asyncio.wait_for(finishing, 10)
+
+    asyncio.run(play())

@@ -12,7 +12,6 @@ What the values mean is the business of ``policy``; no monitor is opened here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,7 +39,7 @@ class Server(_Table, frozen=True):
 
     ``keys``: a file of API keys, see ``keys.load_keys``. ``queue``: decisions under way at once, and requests to the
     chat proxy beyond the connections to its upstream. ``drain_s``: how long answers of the chat proxy that are under
-    way may go on after SIGTERM; decisions of all other faces end by their own deadline.
+    way may go on after SIGTERM; a decision that another face asked for ends by its own deadline.
     """
 
     host: str = "127.0.0.1"
@@ -286,7 +285,7 @@ def default_gateway() -> Gateway:
 
 
 def read_gateway(path: str | Path) -> Gateway:
-    """The gateway that a TOML file describes. Files that it names, SQLite's too, are found from where it lies.
+    """The gateway that a TOML file describes. Files it names are found from where it lies.
 
     Raises:
         InputError: no such file, no TOML (it says at which line and column), a field of the wrong type or an unknown
@@ -297,7 +296,12 @@ def read_gateway(path: str | Path) -> Gateway:
     path = Path(path)
     gateway = parse_gateway(read_tables(path), path.name)
     require_consistent(gateway, path.name)
-    return with_files(gateway, lambda named: str(path.parent / named))
+    keys = str(path.parent / gateway.server.keys) if gateway.server.keys else ""
+    return msgspec.structs.replace(
+        gateway,
+        monitors={name: _beside(path.parent, table) for name, table in gateway.monitors.items()},
+        server=msgspec.structs.replace(gateway.server, keys=keys),
+    )
 
 
 def parse_gateway(tables: dict[str, Any], name: str = "gateway.toml") -> Gateway:
@@ -313,28 +317,9 @@ def parse_gateway(tables: dict[str, Any], name: str = "gateway.toml") -> Gateway
     return gateway
 
 
-def with_files(gateway: Gateway, placed: Callable[[str], str]) -> Gateway:
-    """The same with another path for every file that it names."""
-    return msgspec.structs.replace(
-        gateway,
-        monitors={name: _with_files(table, placed) for name, table in gateway.monitors.items()},
-        server=msgspec.structs.replace(gateway.server, keys=gateway.server.keys and placed(gateway.server.keys)),
-        store=Store(_with_file(gateway.store.url, placed)),
-    )
-
-
-def _with_file(url: str, placed: Callable[[str], str]) -> str:
-    """The URL of a store; only SQLite's has a path, behind three slashes."""
-    scheme, _, path = url.partition(":///")
-    if scheme != "sqlite" or path in ("", ":memory:"):
-        return url
-    file = "file:" if path.startswith("file:") else ""
-    return f"sqlite:///{file}{placed(path.removeprefix(file))}"
-
-
-def _with_files(table: MonitorTable, placed: Callable[[str], str]) -> MonitorTable:
-    bundle = placed(table.bundle) if table.bundle and table.bundle != "pocket" else table.bundle
+def _beside(directory: Path, table: MonitorTable) -> MonitorTable:
+    bundle = str(directory / table.bundle) if table.bundle and table.bundle != "pocket" else table.bundle
     judge = table.judge and msgspec.structs.replace(
-        table.judge, file=placed(table.judge.file), safe_scores=placed(table.judge.safe_scores)
+        table.judge, file=str(directory / table.judge.file), safe_scores=str(directory / table.judge.safe_scores)
     )
     return msgspec.structs.replace(table, bundle=bundle, judge=judge)

@@ -88,10 +88,13 @@ def require_files(gateway: Gateway) -> None:
     if gateway.upstream:
         open_upstream(gateway.upstream)
     for name, table in gateway.monitors.items():
-        wanted = [Path(table.judge.file), Path(table.judge.safe_scores)] if table.judge else []
-        for path in wanted or [bundle_path(table.bundle) / "manifest.json"]:
-            if path.parent.is_file():
-                raise InputError(f"monitors.{name}: {path.parent}: found a file, wanted a directory")
+        if table.judge:
+            wanted = [Path(table.judge.file), Path(table.judge.safe_scores)]
+        else:
+            wanted = [bundle_path(table.bundle) / "manifest.json"]
+            if wanted[0].parent.is_file():
+                raise InputError(f"monitors.{name}: {table.bundle}: found a file, wanted the directory of a bundle")
+        for path in wanted:
             if not path.is_file():
                 raise InputError(f"monitors.{name}: {path}: found no such file")
 

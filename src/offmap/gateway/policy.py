@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from os.path import abspath
 from typing import Literal, get_args
 
 import msgspec
@@ -21,7 +20,7 @@ import msgspec
 from offmap.combination import QUESTIONS
 from offmap.detectors.base import Question
 from offmap.errors import InputError
-from offmap.gateway.config import Act, Band, Gateway, StageTable, Tier, with_files
+from offmap.gateway.config import Act, Band, Gateway, StageTable, Tier
 from offmap.gateway.decision import Action, Finding, Outcome, Stage, Status
 
 Signal = Literal["unsafe", "unknown", "uncertain", "unscored", "error", "pass"]
@@ -172,8 +171,7 @@ def policy_id(gateway: Gateway) -> str:
     limits = msgspec.structs.replace(gateway.limits, requests_per_minute=0)
     review = msgspec.structs.replace(gateway.review, sample=0.0, seed=0, lease_s=300)
     audit = msgspec.structs.replace(gateway.audit, keep_days=0, before="answer")
-    monitors = with_files(gateway, abspath).monitors  # a relative path says which only where it was read
-    parts = (monitors, gateway.stages, limits, audit, review, gateway.stream)
+    parts = (gateway.monitors, gateway.stages, limits, audit, review, gateway.stream)
     digest = hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
     return f"{gateway.name}@{digest[:16]}"
 

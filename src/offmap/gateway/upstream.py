@@ -70,9 +70,9 @@ def open_upstream(table: Table, bounds: Bounds | None = None) -> Upstream:
     except ValueError:
         usable = False
     if not usable:
-        found = "one with a password" if "@" in table.base_url else repr(table.base_url[:200])
-        wanted = "http:// or https://, a host, a port up to 65535 if any, no password and no space"
-        raise InputError(f"upstream.base_url: found {found}, wanted {wanted}")
+        raise InputError(
+            "upstream.base_url: wanted http:// or https://, a host, a port up to 65535 if any, no password and no space"
+        )
     key = os.environ.get(table.api_key_env, "").strip() if table.api_key_env else ""
     if table.api_key_env and not (key and key.isascii() and key.isprintable()):
         raise InputError(f"upstream.api_key_env: the environment has no usable key under {table.api_key_env!r}")

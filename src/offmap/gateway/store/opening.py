@@ -226,7 +226,7 @@ def _require_there(url: sa.URL) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: no data base can be read there: {error.strerror}") from None
+        raise InputError(f"{path.absolute()}: no data base can be read there: {error.strerror}") from None
     if not size:
         raise InputError(f"{path}: found an empty file, wanted the data base of a gateway")
 
