@@ -234,6 +234,7 @@ def test_a_round_that_the_host_disturbed_is_taken_again_by_all_arms(monkeypatch,
     added = [19.0] * sizes[0] + [10.0] * sizes[1]
     assert told["arms"]["gateway"]["added_ms"]["p99"]["value"] == pytest.approx(max(added))
     assert told["arms"]["gateway"]["added_ms"]["p50"]["value"] == pytest.approx(figures.quantile(np.array(added), 0.5))
+    assert [len(each) for each in found.first["gateway"].rounds] == sizes
     assert told["arms"]["gateway"]["first_tries"]["added_ms"]["p99"]["value"] == pytest.approx(300.0)
     every = sizes[0] + 3 * sizes[1]
     assert told["arms"]["gateway"]["outcomes"] == {rounds.ANSWERED: every}
