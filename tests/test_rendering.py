@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from offmap.conversation import Conversation, Message, Tool, ToolCall
 from offmap.errors import InputError
 from offmap.features import ROLE_CODE, ROLE_NAMES
-from offmap.rendering import Rendered, Renderer, truncate
+from offmap.rendering import MOST_MESSAGES, Rendered, Renderer, truncate
 
 PLAIN_MARKS = ["<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
 CHAT_MARKS = ["<|im_start|>", "<|im_end|>", "<s>", "<end_of_turn>", "<start_of_turn>"]
@@ -93,6 +93,15 @@ def test_the_plain_template_is_marks_and_texts():
         np.int16,
         np.int32,
     )
+
+
+def test_more_messages_than_tokens_can_tell_apart_are_refused():
+    renderer = Renderer(bpe(PLAIN_MARKS))
+    said = (Message("user", "a"),) * MOST_MESSAGES
+    (row,) = renderer([Conversation("c", said)])
+    assert row.turns.max() == MOST_MESSAGES - 1
+    with pytest.raises(InputError, match="conversation 'c': found 32,768 messages, wanted at most 32,767"):
+        renderer([Conversation("c", (*said, Message("user")))])
 
 
 @given(

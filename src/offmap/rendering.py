@@ -27,6 +27,8 @@ RULES = 1
 """Raised whenever some conversation would render to other tokens than before; part of every fingerprint."""
 SYSTEM_SHARE = 4
 """Truncation leaves the system prompt at most one part in this many of the limit."""
+MOST_MESSAGES = 2**15 - 1
+"""Of a conversation: tokens tell theirs by an int16."""
 _CHUNK = 256
 _Marks = tuple[tuple[int, ...], dict[str, tuple[int, ...]], tuple[int, ...]]
 
@@ -130,8 +132,12 @@ class Renderer:
         """Each conversation as tokens, truncated to ``max_tokens``.
 
         Raises:
-            InputError: the model's own chat template refuses a conversation.
+            InputError: the model's own chat template refuses a conversation, or it has more messages than are counted.
         """
+        for conversation in conversations:
+            if len(conversation.messages) > MOST_MESSAGES:
+                found = f"conversation {conversation.id!r}: found {len(conversation.messages):,} messages"
+                raise InputError(f"{found}, wanted at most {MOST_MESSAGES:,}")
         render = self._by_template if self._chat else self._plain
         rows: list[Rendered] = []
         for at in range(0, len(conversations), _CHUNK):

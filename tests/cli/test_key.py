@@ -70,6 +70,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(tmp_path, capsys):
     [
         ("[[keys]]\nname = 3\n", ()),
         ("not toml", ()),
+        ("[server]\nport = 1\n", ()),
         (b"\xff", ()),
         (None, ("a b",)),
         (None, ("",)),

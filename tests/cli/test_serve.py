@@ -73,6 +73,11 @@ def test_keys_are_counted_by_role_and_not_told(check, place, monkeypatch):
     assert "NOBODY MAY REVIEW, without a key of a reviewer or an admin: what is held" in check(keys="keys.toml")
 
 
+def test_a_secret_that_is_too_short_is_told_by_check_too(check, monkeypatch):
+    monkeypatch.setenv("OFFMAP_GATEWAY_SECRET", "short")
+    assert "OFFMAP_GATEWAY_SECRET: found 5 characters, wanted 32 or more" in check(code=2)
+
+
 def test_without_keys_it_says_what_that_means(check):
     assert "No API keys: whoever is on this machine may ask for decisions." in check()
     assert "there are no API keys" in check("--host", "0.0.0.0", code=2)  # noqa: S104
@@ -103,6 +108,16 @@ def test_where_decisions_are_kept_is_told_without_the_password_and_nothing_is_ma
         ("nonsense", "the store's URL cannot be read; wanted sqlite:///path or postgresql"),
         ("mysql://anna:hunter2@db/offmap", "found 'mysql', wanted sqlite or postgresql"),
         ("sqlite://", "found no file"),
+        ("sqlite:// /x", "found a host or a zero byte"),
+        ("sqlite:///a\\u0000b.sqlite", "found a host or a zero byte"),
+        (
+            "sqlite:///x.sqlite?uri=maybe",
+            "found the option uri=maybe, wanted none, uri=true, false or",
+        ),
+        ("sqlite:///x.sqlite?timeout=abc", "found the option timeout=abc"),
+        ("sqlite:///x.sqlite?mode=ro&mode=rw", "found the option mode=('ro', 'rw')"),
+        ("postgresql://anna:hunter2@db:port/x", "the store's URL cannot be read"),
+        ("postgresql://anna:hunter2@[::1/x", "the store's URL cannot be read"),
         ("sqlite:///gateway.toml/gateway.sqlite", "gateway.toml: found a file, wanted a directory"),
         ("sqlite:///.", "found no file"),
         ("sqlite:////", "found a directory, wanted the name of a file"),
@@ -162,6 +177,8 @@ def test_a_store_error_at_the_start_is_wrong_input(place, check, capsys):
         ('[server]\nkeys = "none.txt"', "mine.toml: none.txt: "),
         ('[upstream]\nbase_url = "http://a b/v1"', "mine.toml: upstream.base_url: wanted"),
         ('[upstream]\nbase_url = "http://me:hunter2@a/v1"', "mine.toml: upstream.base_url: wanted"),
+        ('[upstream]\nbase_url = "http://a/v1?x=1"', "mine.toml: upstream.base_url: wanted"),
+        ('[upstream]\nbase_url = "http://a/v1#x"', "mine.toml: upstream.base_url: wanted"),
         ('[monitors.pocket]\nbundle = "gateway.toml"', "monitors.pocket: gateway.toml: found a file, wanted the"),
         ('[upstream]\nbase_url = "http://a:99999/v1"', "a port up to 65535"),
         ('[upstream]\nbase_url = "http://localhost:8400/v1"', "mine.toml: upstream.base_url: found the gateway's own"),

@@ -100,6 +100,19 @@ def test_bodies_are_limited_before_they_are_parsed(serve, monitor, path):
     assert len(monitor.asked) == before
 
 
+@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_the_deepest_bodies_that_may_be_allowed_are_answered(serve, path, opened, closed):
+    client = serve(server=Server(max_depth=128))
+    deep = opened * 120 + "1" + closed * 120
+    for body in (deep, f'{{"input": {deep}, "messages": {deep}, "texts": {deep}, "conversation": {deep}}}'):
+        assert client.post(path, content=body.encode(), headers=JSON).status_code in (400, 422)
+    tool = {"type": "function", "function": {"name": "f", "parameters": "DEEP"}}
+    asked = json.dumps({"messages": [{"role": "user", "content": "hi"}], "tools": [tool]}).replace('"DEEP"', deep)
+    for body in (asked, f'{{"stage": "input", "conversation": {asked}}}', f'{{"conversations": [{asked}]}}'):
+        assert client.post(path, content=body.encode(), headers=JSON).status_code in (200, 400, 422)
+
+
 def test_unknown_paths_and_failures_of_ours_are_plain_errors(client, monkeypatch):
     assert told(client.get("/elsewhere")) == "not_found"
 

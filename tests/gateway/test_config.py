@@ -113,6 +113,16 @@ def test_an_error_names_the_file_the_field_what_was_found_and_what_is_wanted(tex
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "field", "most"),
+    [("server", "max_depth", 128), ("limits", "max_windows", 10**9), ("audit", "keep_days", 36_500)],
+)
+def test_numbers_beyond_what_can_be_done_are_refused(table, field, most):
+    assert parse_gateway({table: {field: most}})
+    with pytest.raises(InputError, match=f"{table}.{field}: found {most + 1}"):
+        parse_gateway({table: {field: most + 1}})
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_gateway(tmp_path / "no.toml")

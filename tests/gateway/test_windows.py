@@ -144,6 +144,21 @@ def test_of_a_megabyte_no_more_is_rendered_than_what_is_read(where):
     assert [window.tokens for window in found] == [len(row) for row in render(1000)([w.conversation for w in found])]
 
 
+def test_of_many_short_messages_no_more_are_rendered_than_are_read():
+    rendered = []
+
+    def counting(batch):
+        rendered.extend(len(each.messages) for each in batch)
+        return render(1000)(batch)
+
+    said = tuple(Message("user", "a" * (n % 2)) for n in range(30_000))
+    found = list(islice(windows(Conversation("c", said), counting), 9))
+    assert len(found) == 9
+    assert sum(rendered) < 8192 + 9 * 4 * 1000
+    read = [piece.turn for window in found for piece in window.pieces]
+    assert set(read) == set(range(max(read) + 1))
+
+
 def test_a_long_conversation_that_fits_is_one_window():
     conversation = Conversation("c", (Message("user", "a" * (3 << 16)),))
     (window,) = read(conversation, 1 << 20)

@@ -94,11 +94,13 @@ def _gateway(config: Path | None, host: str | None, port: int | None) -> Gateway
 
 def _keys(gateway: Gateway) -> Keys:
     from offmap.gateway.keys import load_keys, require_closed
+    from offmap.gateway.pages.session import Sessions
 
     server = gateway.server
     _require_another(gateway, server.host, server.port)
     keys = load_keys(Path(server.keys) if server.keys else None)
     require_closed(server.host, keys)
+    Sessions.from_environment(keys)  # its secret
     return keys
 
 

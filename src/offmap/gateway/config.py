@@ -29,7 +29,7 @@ _Share = Annotated[float, Meta(ge=0, le=1)]
 Band = Annotated[tuple[_Share, _Share], Meta(description="two p-values between 0 and 1: [stop, pass]")]
 """Two p-values: stopped at or below the first, passed above the second, and between them the next monitor is asked; the
 last monitor's go to a person."""
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=10**9)]
 Milliseconds = Annotated[float, Meta(gt=0)]
 DEFAULT_REFUSAL = "This was stopped by a safety policy."
 
@@ -45,7 +45,7 @@ class Server(_Table, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8400
     max_body_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
-    max_depth: Count = 32
+    max_depth: Annotated[int, Meta(ge=1, le=128)] = 32
     queue: Count = 256
     keys: str = ""
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 20
@@ -200,7 +200,7 @@ class Audit(_Table, frozen=True):
     """
 
     capture: Literal["none", "hash", "redacted", "full"] = "none"
-    keep_days: Annotated[float, Meta(ge=0)] = 0
+    keep_days: Annotated[float, Meta(ge=0, le=36_500)] = 0
     on_error: Literal["block", "allow"] = "block"
     reason: str = ""
     timeout_ms: Milliseconds = 2000

@@ -148,14 +148,16 @@ def file_records(path: Path) -> list[KeyRecord]:
         InputError: it cannot be read, or something in it is no record.
     """
     try:
-        rows = tomllib.loads(path.read_text("utf-8")).get("keys", [])
-        records = msgspec.convert(rows, list[KeyRecord])
+        tables = tomllib.loads(path.read_text("utf-8"))
+        records = msgspec.convert(tables.pop("keys", []), list[KeyRecord])
     except OSError as error:
         raise InputError(f"{path}: the keys file cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise InputError(f"{path}: {error}; wanted [[keys]] with name, role, salt and sha256") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deep; wanted [[keys]] with name, role, salt and sha256") from None
+    if tables:
+        raise InputError(f"{path}: found {next(iter(tables))!r}; wanted a file of its own for [[keys]]")
     return [_checked(record, f"{path}: key {place}") for place, record in enumerate(records, 1)]
 
 

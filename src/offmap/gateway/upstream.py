@@ -66,12 +66,13 @@ def open_upstream(table: Table, bounds: Bounds | None = None) -> Upstream:
     try:
         url = yarl.URL(table.base_url)
         usable = url.scheme in ("http", "https") and url.host and url.user is None and url.password is None
-        usable = usable and not any(map(str.isspace, table.base_url))
+        usable = usable and not any(map(str.isspace, table.base_url)) and not {*table.base_url} & {*"?#"}
     except ValueError:
         usable = False
     if not usable:
         raise InputError(
-            "upstream.base_url: wanted http:// or https://, a host, a port up to 65535 if any, no password and no space"
+            "upstream.base_url: wanted http:// or https://, a host, a port up to 65535 if any, a path if any, and no "
+            "password, space, query or fragment"
         )
     key = os.environ.get(table.api_key_env, "").strip() if table.api_key_env else ""
     if table.api_key_env and not (key and key.isascii() and key.isprintable()):

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 import numbers
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import msgspec
@@ -32,6 +34,7 @@ _SPARE = 0.97
 _BY_RULE_OF_THREE = 4
 _WORD = 32
 _BEGINNING = 1 << 16
+_FRAME = 8
 
 
 class Row(Protocol):
@@ -136,6 +139,7 @@ class _Stream:
         opening: what every window begins with.
         body: what is covered.
         text: of the body.
+        places: in that text, of each piece's first character, and of its end.
         like: the conversation, with the tools that every window offers.
         render, limit: a window has at most ``limit`` tokens.
     """
@@ -143,6 +147,7 @@ class _Stream:
     opening: tuple[Piece, ...]
     body: tuple[Piece, ...]
     text: str
+    places: tuple[int, ...]
     like: Conversation
     render: Render
     limit: int
@@ -155,8 +160,9 @@ class _Stream:
         alone = _with(conversation, opening, tools)
         if (opening or tools) and not _fits(_measured(alone, render, int(OVERLAP * limit))[0], int(OVERLAP * limit)):
             opening, body, tools = (), as_text(conversation), ()
-        text = "".join(piece.message.text + "\n" for piece in body)
-        return cls(opening, body, text, _with(conversation, (), tools), render, limit)
+        texts = [piece.message.text + "\n" for piece in body]
+        places = tuple(accumulate(map(len, texts), initial=0))
+        return cls(opening, body, "".join(texts), places, _with(conversation, (), tools), render, limit)
 
     def cover(self, tokens: int) -> Iterator[Window]:
         """Windows from the first character to the last; ``tokens``: how many the whole has."""
@@ -200,22 +206,21 @@ class _Stream:
 
     def _stretch(self, first: int, last: int) -> Window:
         """The window from place ``first`` to before place ``last``."""
-        pieces, at = list(self.opening), 0
-        for piece in self.body:
-            size = len(piece.message.text)
+        pieces = list(self.opening)
+        for number in range(bisect_right(self.places, first) - 1, bisect_left(self.places, last)):
+            piece, at, size = self.body[number], self.places[number], self.places[number + 1] - self.places[number] - 1
             low, high = max(first - at, 0), min(last - at, size)
-            if (low, high) == (0, size) and at < last:
+            if (low, high) == (0, size):
                 pieces.append(piece)
             elif low < high:
                 pieces.append(_cut(piece, low, high))
-            at += size + 1
         return Window(_with(self.like, pieces, self.like.tools), tuple(pieces))
 
 
 def _measured(conversation: Conversation, render: Render, size: int) -> tuple[Row, int]:
     """A conversation in tokens, and how many it has. Of one whose beginning is too long already, that, and a guess."""
     pieces = as_text(conversation)
-    characters = sum(len(piece.message.text) for piece in pieces)
+    characters = sum(map(_size, pieces))
     if characters > _BEGINNING:
         row = render([_with(conversation, _beginning(pieces), ())])[0]
         if not _fits(row, size or len(row)):
@@ -229,8 +234,13 @@ def _beginning(pieces: Sequence[Piece]) -> list[Piece]:
     for piece in pieces:
         if room > 0:
             kept.append(_cut(piece, 0, room))
-            room -= len(piece.message.text)
+            room -= _size(piece)
     return kept
+
+
+def _size(piece: Piece) -> int:
+    """Characters of a piece, and some for its frame: a template says who speaks in at least as many."""
+    return len(piece.message.text) + _FRAME
 
 
 def _pieces(messages: Sequence[Message]) -> tuple[Piece, ...]:

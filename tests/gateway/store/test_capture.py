@@ -6,7 +6,7 @@ import json
 import msgspec
 import pytest
 
-from offmap.conversation import Conversation, Message, ToolCall
+from offmap.conversation import Conversation, Message, Tool, ToolCall
 from offmap.errors import InputError
 from offmap.evidence import Span
 from offmap.gateway.decision import Finding
@@ -27,6 +27,38 @@ SPANS = (
 def decision(make):
     finding = Finding("pocket", "v1", "scored", p_value=0.01, spans=SPANS)
     return make(1, findings=(finding,), content_sha256=hashlib.sha256(canonical(CONVERSATION).encode()).hexdigest())
+
+
+def redacted(decision, conversation):
+    return json.loads(captured(decision, conversation, "redacted")[1])["content"]
+
+
+def test_only_so_much_of_a_conversation_is_redacted_and_of_the_rest_its_length_is_told(decision):
+    """The log has one thread: a megabyte that is redacted holds up everybody's decision for seconds."""
+    long, fits = "1-" * 490_000, "word " * 25_000
+    said = (Message("user", long), Message("user", fits), Message("assistant", fits, (CALL,)), Message("user", "so?"))
+    found = redacted(decision, Conversation("c", said))["messages"]
+    assert [each["content"] for each in found[:2]] == ["[980000 characters left out]", fits]
+    size = len(fits) + sum(map(len, (CALL.name, CALL.arguments)))
+    assert found[2] == {"role": "assistant", "content": f"[{size} characters left out]"}
+    assert found[3] == {"role": "user", "content": "so?"}
+    whole = json.loads(captured(decision, Conversation("c", said), "full")[1])["content"]["messages"]
+    assert whole[0]["content"] == long
+
+
+def test_of_too_many_messages_it_is_told_how_many_are_left_out(decision):
+    found = redacted(decision, Conversation("c", (Message("user", "hi"),) * 30_000))["messages"]
+    assert found[-1]["role"] == "system"
+    assert found[-1]["content"] == f"[{30_000 - len(found) + 1} messages left out]"
+    assert 1000 < len(found) < 3000
+    msgspec.convert(found, list[Message])  # the review page shows them as messages
+
+
+def test_tools_that_fill_half_of_the_room_are_left_out(decision):
+    tools = (Tool("f", SECRET, json.dumps({"x": "word " * 20_000})),)
+    found = redacted(decision, Conversation("c", (Message("user", PLAIN),), tools=tools))
+    assert "tools" not in found
+    assert [each["content"] for each in found["messages"]] == [PLAIN, "[tools left out]"]
 
 
 @pytest.mark.parametrize("capture", CAPTURES)

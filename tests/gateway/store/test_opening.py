@@ -159,7 +159,7 @@ def test_many_processes_may_open_a_new_store_at_once(url, nursery):
         ("sqlite://", "in memory only"),
         ("sqlite:///:memory:", "in memory only"),
         ("sqlite:///file::memory:?uri=true", "in memory only"),
-        ("sqlite:///file:store.db?mode=memory&uri=true", "in memory only"),
+        ("sqlite:///file:store.db?mode=memory&uri=true", "found the option mode=memory"),
         ("mysql://u:hidden@host/db", "wanted sqlite or postgresql"),
         ("store.db", "cannot be read"),
     ],
@@ -187,7 +187,7 @@ def test_a_server_that_is_not_there_is_an_error():
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", ["{}?timeout=5", "file:{}?uri=true", "file:{}?mode=rwc&uri=true"])
+@pytest.mark.parametrize("options", ["{}?uri=false", "file:{}?uri=true", "file:{}?mode=rwc&uri=true"])
 def test_a_file_with_options_is_private_too_and_missed_when_it_is_gone(tmp_path, make, options):
     path = tmp_path / "a store.db"
     with contextlib.closing(open_store(f"sqlite:///{options.format(path)}")) as store, AuditLog(store) as log:

@@ -2,8 +2,8 @@
 
 ``none``, the default, keeps nothing that comes from the content. ``hash`` keeps its SHA-256, which proves what was
 looked at to whoever has the content, but lets a short or guessable one be found by trial. ``redacted`` keeps the
-content as ``redaction`` leaves it, with what that cannot promise, and no hash of the original: a redacted number could
-be found from it by trial. ``full`` keeps everything.
+content as ``redaction`` leaves it, with what that cannot promise, up to ``READABLE`` characters, and no hash of the
+original: a redacted number could be found from it by trial. ``full`` keeps everything.
 
 All that is kept of content is one text, ``Kept`` as JSON, so that it can be purged by itself; the record beside it,
 which stays for good, holds none of it.
@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.evidence import Span
 from offmap.gateway.decision import Decision
@@ -25,6 +26,10 @@ from offmap.gateway.redaction import redact, redact_value
 Capture = Literal["none", "hash", "redacted", "full"]
 CAPTURES: tuple[Capture, ...] = get_args(Capture)
 REDACTED_SPAN = "[redacted]"
+READABLE = 1 << 17
+"""Characters of a conversation that are redacted: a tenth of a second, for which other decisions wait."""
+_EACH = 64
+"""Characters that a message counts besides its own."""
 
 
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,7 +73,7 @@ def captured(decision: Decision, content: object, capture: Capture) -> tuple[Dec
         return record, None
     if capture == "hash":
         return record, _written(sha256=decision.content_sha256 or _digest(content) or None)
-    shown = content if capture == "full" else redact_value(msgspec.to_builtins(content))
+    shown = content if capture == "full" else redact_value(msgspec.to_builtins(_readable(content)))
     texts = None if capture == "full" else tuple(_texts(shown))
     spans = [[_span_text(span, texts) for span in each.spans] for each in decision.findings]
     digest = decision.content_sha256 if capture == "full" else ""
@@ -114,6 +119,33 @@ def restored(record: Decision, content: str | None) -> Decision:
     return msgspec.structs.replace(record, content_sha256=found.sha256, findings=findings)
 
 
+def _readable(content: object, room: int = READABLE) -> object:
+    """What is redacted of a conversation: what there is room for. Of the rest only how much it is.
+
+    A text is left out whole: of one that is cut, half a secret could stay.
+    """
+    if not isinstance(content, Conversation):
+        return content
+    messages: list[Message] = []
+    tools = content.tools if _size(content.tools) <= room // 2 else ()
+    room -= _size(tools)
+    for message in content.messages:
+        if room < _EACH:
+            messages.append(Message("system", f"[{len(content.messages) - len(messages)} messages left out]"))
+            break
+        size = _size(message) - len(message.role)
+        fits = size + _EACH <= room
+        messages.append(message if fits else Message(message.role, f"[{size} characters left out]"))
+        room -= _EACH + size * fits
+    told = (Message("system", "[tools left out]"),) if tools != content.tools else ()
+    return msgspec.structs.replace(content, messages=(*messages, *told), tools=tools)
+
+
+def _size(part: object) -> int:
+    """Characters of all texts of a part."""
+    return sum(map(len, _texts(msgspec.to_builtins(part))))
+
+
 def _digest(content: object) -> str:
     return "" if content is None else hashlib.sha256(canonical(content).encode()).hexdigest()
 
@@ -140,7 +172,7 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from _texts(item)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)
 
