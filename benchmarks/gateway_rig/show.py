@@ -120,7 +120,7 @@ def _host(told: Told) -> list[str]:
         cells = [f"{median(taken):.0f}, {max(taken):.0f}", _alike(tries, name)]
         cells += ["–"] * 2 if name == DIRECT else [_ms(added, each) for each in ("p50", "p99")]
         rows.append(f"| {name} | {' | '.join(cells)} |")
-    return [*rows, ""]
+    return rows
 
 
 def _alike(tries: Sequence[Told], arm: str) -> str:
