@@ -27,7 +27,8 @@ Capture = Literal["none", "hash", "redacted", "full"]
 CAPTURES: tuple[Capture, ...] = get_args(Capture)
 REDACTED_SPAN = "[redacted]"
 READABLE = 1 << 17
-"""Characters of a conversation that are redacted: a tenth of a second, for which other decisions wait."""
+"""Characters of a conversation that are redacted: about a tenth of a second, or four of digits and hyphens, for which
+the records of other decisions wait."""
 _EACH = 64
 """Characters that a message counts besides its own."""
 
