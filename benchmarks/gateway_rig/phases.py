@@ -59,7 +59,6 @@ def taken_told(found: Taken, *, stream: bool = False) -> Told:
     arms = {arm: arm_told(seen, found.counted[DIRECT], stream=stream) for arm, seen in found.counted.items()}
     first = {arm: arm_told(seen, found.first[DIRECT], stream=stream) for arm, seen in found.first.items()}
     for arm, told in arms.items():
-        told["outcomes"] = dict(found.every[arm].outcomes)
         told["first_tries"] = {name: first[arm][name] for name in ("added_ms", "first_added_ms") if name in first[arm]}
     return {
         "arms": arms,

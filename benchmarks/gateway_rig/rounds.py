@@ -6,8 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
@@ -72,19 +71,35 @@ class Try:
 
 @dataclass
 class Taken:
-    """What came of all rounds, by arm.
+    """What came of all rounds.
 
     Attributes:
-        counted: of each round the first quiet try; where none was, the last.
-        first: of each round the first try: what would be said if none were taken again.
-        every: of every try.
+        every: of every try, by arm.
         tries: all, in their order.
     """
 
-    counted: dict[str, Seen]
-    first: dict[str, Seen]
     every: dict[str, Seen]
     tries: list[Try] = field(default_factory=list)
+
+    @property
+    def counted(self) -> dict[str, Seen]:
+        """Times of each round's first quiet try; where none was, of the last."""
+        return self._of([place for place, each in enumerate(self.tries) if each.counts])
+
+    @property
+    def first(self) -> dict[str, Seen]:
+        """Times of each round's first try: what would be said if none were taken again."""
+        numbers = [each.number for each in self.tries]
+        return self._of([numbers.index(number) for number in dict.fromkeys(numbers)])
+
+    def _of(self, places: Sequence[int]) -> dict[str, Seen]:
+        """The times of some tries, with the outcomes and decisions of all."""
+        return {arm: _picked(seen, places) for arm, seen in self.every.items()}
+
+
+def _picked(seen: Seen, places: Sequence[int]) -> Seen:
+    times = {name: [getattr(seen, name)[place] for place in places] for name in ("rounds", "first", "held", "late")}
+    return replace(seen, **times)
 
 
 def order(arms: Sequence[str], number: int) -> list[str]:
@@ -111,19 +126,17 @@ async def take_turns(
 
     All of them, since an arm that works more has more that can be taken: none gets a quieter hour than another.
     """
-    found = Taken(*({name: Seen() for name in arms} for _ in range(3)))
+    found = Taken({name: Seen() for name in arms})
     for number in range(plan.rounds):
         asked, due = drawn(plan, rows, number)
         sent = bodies(asked, stream=stream)
         for attempt in range(plan.tries):
-            once, answers = Try(number, {}), {}
+            once = Try(number, {})
             for name in order(list(arms), number):
-                answers[name], once.taken[name] = await _turn(arms[name], sent, due)
+                answers, once.taken[name] = await _turn(arms[name], sent, due)
+                add(found.every[name], asked, answers, stream=stream)
             once.counts = once.quiet or attempt == plan.tries - 1
             found.tries.append(once)
-            wanted = [found.every, *[found.first] * (not attempt), *[found.counted] * once.counts]
-            for seen, name in product(wanted, arms):
-                add(seen[name], asked, answers[name], stream=stream)
             if once.counts:
                 break
     return found

@@ -120,7 +120,7 @@ def restored(record: Decision, content: str | None) -> Decision:
     return msgspec.structs.replace(record, content_sha256=found.sha256, findings=findings)
 
 
-def _readable(content: object, room: int = READABLE) -> object:
+def _readable(content: object) -> object:
     """What is redacted of a conversation: what there is room for. Of the rest only how much it is.
 
     A text is left out whole: of one that is cut, half a secret could stay.
@@ -128,8 +128,8 @@ def _readable(content: object, room: int = READABLE) -> object:
     if not isinstance(content, Conversation):
         return content
     messages: list[Message] = []
-    tools = content.tools if _size(content.tools) <= room // 2 else ()
-    room -= _size(tools)
+    tools = content.tools if _size(content.tools) <= READABLE // 2 else ()
+    room = READABLE - _size(tools)
     for message in content.messages:
         if room < _EACH:
             messages.append(Message("system", f"[{len(content.messages) - len(messages)} messages left out]"))
