@@ -83,6 +83,13 @@ def test_without_keys_it_says_what_that_means(check):
     assert "there are no API keys" in check("--host", "0.0.0.0", code=2)  # noqa: S104
 
 
+@pytest.mark.parametrize("host", ["", "a b", "999.1.1.1", "x..é"])
+def test_a_host_that_is_none_is_refused_by_check_too(check, host):
+    said = check("--host", host, code=2)
+    assert said.startswith(f"offmap: gateway.toml: server.host: cannot listen at {host!r}: ")
+    assert said.endswith("wanted an address of this machine")
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -105,7 +112,7 @@ def test_where_decisions_are_kept_is_told_without_the_password_and_nothing_is_ma
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("nonsense", "the store's URL cannot be read; wanted sqlite:///path or postgresql"),
+        ("nonsense", "store: found what is no URL, wanted sqlite:///path or postgresql"),
         ("mysql://anna:hunter2@db/offmap", "found 'mysql', wanted sqlite or postgresql"),
         ("sqlite://", "found no file"),
         ("sqlite:// /x", "found a host or a zero byte"),
@@ -116,11 +123,12 @@ def test_where_decisions_are_kept_is_told_without_the_password_and_nothing_is_ma
         ),
         ("sqlite:///x.sqlite?timeout=abc", "found the option timeout=abc"),
         ("sqlite:///x.sqlite?mode=ro&mode=rw", "found the option mode=('ro', 'rw')"),
-        ("postgresql://anna:hunter2@db:port/x", "the store's URL cannot be read"),
-        ("postgresql://anna:hunter2@[::1/x", "the store's URL cannot be read"),
+        ("postgresql://anna:hunter2@db:port/x", "store: found what is no URL"),
+        ("postgresql://anna:hunter2@[::1/x", "store: found what is no URL"),
         ("sqlite:///gateway.toml/gateway.sqlite", "gateway.toml: found a file, wanted a directory"),
         ("sqlite:///.", "found no file"),
         ("sqlite:////", "found a directory, wanted the name of a file"),
+        ("sqlite:////dev/null", "/dev/null: found a device or a pipe, wanted a SQLite data base, or none"),
         ("sqlite:///gateway.toml", "gateway.toml: found a file of another kind, wanted a SQLite data base, or none"),
     ],
 )

@@ -1,3 +1,4 @@
+import re
 import tomllib
 
 import msgspec
@@ -111,6 +112,14 @@ def test_an_error_names_the_file_the_field_what_was_found_and_what_is_wanted(tex
         parse_gateway(tomllib.loads(text))
     assert str(raised.value).startswith("gateway.toml: ")
     assert said in str(raised.value)
+
+
+def test_an_error_names_the_file_by_its_path(tmp_path):
+    file = tmp_path / "gateway.toml"
+    for text in ("[server]\nport = 99999", "[stages.response]\ncascade = ['nobody']", "nonsense"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=f"^{re.escape(str(file))}: "):
+            read_gateway(file)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def _keys(gateway: Gateway) -> Keys:
     from offmap.gateway.pages.session import Sessions
 
     server = gateway.server
+    _family(server.host, server.port)
     _require_another(gateway, server.host, server.port)
     keys = load_keys(Path(server.keys) if server.keys else None)
     require_closed(server.host, keys)
@@ -146,9 +147,8 @@ def _listening(host: str, port: int) -> socket.socket:
     Raises:
         InputError: it is taken, or none of this machine.
     """
-    listener = None
+    listener, family = None, _family(host, port)
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # With a protocol named, asyncio sets TCP_NODELAY; without it each answer waits for an ACK.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -158,6 +158,19 @@ def _listening(host: str, port: int) -> socket.socket:
             listener.close()
         raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}") from None
     return listener
+
+
+def _family(host: str, port: int) -> socket.AddressFamily:
+    """Of the address that a host's name stands for.
+
+    Raises:
+        InputError: for none.
+    """
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except (OSError, UnicodeError) as error:
+        told = getattr(error, "strerror", None) or "no name of a host"
+        raise InputError(f"server.host: cannot listen at {host!r}: {told}, wanted an address of this machine") from None
 
 
 def _address(listener: socket.socket) -> str:

@@ -106,8 +106,10 @@ def _read(url: str) -> tuple[URL, Path | None]:
 
 
 def _require_sqlite(file: Path) -> None:
-    if not file.is_file():
+    if not file.exists():
         return
+    if not file.is_file():
+        raise InputError(f"{file}: found a device or a pipe, wanted a SQLite data base, or none")
     try:
         with file.open("rb") as opened:
             begins = opened.read(len(_SQLITE))

@@ -294,8 +294,8 @@ def read_gateway(path: str | Path) -> Gateway:
     from offmap.gateway.policy import require_consistent
 
     path = Path(path)
-    gateway = parse_gateway(read_tables(path), path.name)
-    require_consistent(gateway, path.name)
+    gateway = parse_gateway(read_tables(path), str(path))
+    require_consistent(gateway, str(path))
     keys = str(path.parent / gateway.server.keys) if gateway.server.keys else ""
     return msgspec.structs.replace(
         gateway,

@@ -143,7 +143,7 @@ class Gate(ASGIMiddleware):
             raise Refused(400, "wanted a length or chunks, not both", close=True)
         announced = headers.get("content-length", "0")
         if not announced.isdecimal() or int(announced[:20]) > most:
-            raise Refused(413)
+            raise _too_large(most)
         if self._reading[kind] >= at_once:
             raise Refused(503, "too many requests are being read", retry_after=1)
         self._reading[kind] += 1
@@ -225,9 +225,13 @@ async def _read(receive: Receive, most: int) -> bytes:
         parts.append(message["body"])
         size += len(message["body"])
         if size > most:
-            raise Refused(413)
+            raise _too_large(most)
         more = message["more_body"]
     return b"".join(parts)
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(413, f"the body is too large, wanted at most {most:,} bytes")
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -161,7 +161,7 @@ def test_many_processes_may_open_a_new_store_at_once(url, nursery):
         ("sqlite:///file::memory:?uri=true", "in memory only"),
         ("sqlite:///file:store.db?mode=memory&uri=true", "found the option mode=memory"),
         ("mysql://u:hidden@host/db", "wanted sqlite or postgresql"),
-        ("store.db", "cannot be read"),
+        ("store.db", "found what is no URL"),
     ],
 )
 def test_what_is_no_store(text, message):

@@ -192,27 +192,27 @@ def parsed_url(url: str) -> sa.URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise InputError("the store's URL cannot be read; wanted sqlite:///path or postgresql://...") from None
+        raise InputError("store: found what is no URL, wanted sqlite:///path or postgresql://user@host/name") from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise InputError(f"store {parsed}: found {parsed.drivername!r}, wanted sqlite or postgresql")
+        raise InputError(f"store: found {parsed.drivername!r}, wanted sqlite or postgresql")
     if parsed.drivername != "sqlite":
         return parsed
     _require_plain(parsed)
     if str(sqlite_file(parsed)) in (".", ":memory:"):
-        raise InputError("store sqlite://: found no file, and what is in memory only is lost; wanted sqlite:///path")
+        raise InputError("store: found no file, and what is in memory only is lost; wanted sqlite:///path")
     return parsed
 
 
 def _require_plain(url: sa.URL) -> None:
     """Refuse what SQLite, or its driver, would take for something else than a path with two options."""
     if url.host or "\0" in (url.database or ""):
-        raise InputError("store sqlite: found a host or a zero byte, wanted sqlite:/// and a path")
+        raise InputError("store: found a host or a zero byte, wanted sqlite:/// and a path")
     for name, value in url.query.items():
         if name not in _OPTIONS or value not in _OPTIONS[name]:
             wanted = " or ".join(f"{known}={', '.join(values)}" for known, values in _OPTIONS.items())
-            raise InputError(f"store sqlite: found the option {name}={value}, wanted none, {wanted}")
+            raise InputError(f"store: found the option {name}={value}, wanted none, {wanted}")
 
 
 def _connect_args(url: sa.URL) -> dict[str, Any]:
