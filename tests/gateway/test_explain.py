@@ -1,7 +1,17 @@
 import msgspec
 import pytest
 
-from offmap.gateway.config import Actions, Audit, Gateway, MonitorTable, Review, StageTable, Step, default_gateway
+from offmap.gateway.config import (
+    Actions,
+    Audit,
+    Gateway,
+    MonitorTable,
+    Review,
+    StageTable,
+    Step,
+    Upstream,
+    default_gateway,
+)
 from offmap.gateway.explain import explain
 
 MONITORS = {name: MonitorTable(bundle="pocket", timeout_ms=70) for name in ("cheap", "strong", "third")}
@@ -15,7 +25,13 @@ def test_the_default_says_what_stops_and_how_often():
     words = "\n".join(explain(default_gateway()))
     assert words.count("the traffic is stopped.") == 4
     assert "nominally at most 1 % of safe traffic" in words
-    assert "all 4 enforced stages is stopped or held somewhere nominally at most 3.5 % of the time" in words
+    assert (
+        "each of the 4 enforced stages once is stopped or held somewhere nominally at most 3.5 % of the time" in words
+    )
+    assert (
+        "Every tool call of a reply is looked at by itself: each further call adds up to 1 %, ten of them 10 %."
+        in words
+    )
     assert "nothing of the content is kept" in words
     assert "GOES ON" not in words
     assert "Warning" not in words
@@ -63,6 +79,25 @@ def test_failures_are_told_as_what_they_are():
 )
 def test_what_is_done_is_told(stage, words):
     assert words in said(cascade=("cheap",), **stage)
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        (("response",), "tool calls leave when they are whole and the reply was looked at as a whole"),
+        (("response", "tool_call"), "tool calls leave when they are whole and were looked at"),
+        (("conversation",), "no text leaves before the conversation stage was asked about the whole reply"),
+        (("response", "conversation"), "what passed the response stage has left where the conversation stage stops"),
+        (("input",), "text leaves as it comes: no stage that could stop it looks at it"),
+    ],
+)
+def test_what_a_stream_waits_for_is_told(stages, words):
+    table = StageTable(("pocket",), tier="strict")
+    gateway = Gateway(stages=dict.fromkeys(stages, table), upstream=Upstream("http://127.0.0.1:1/v1"))
+    told = "\n".join(explain(gateway))
+    assert words in told
+    choices = 5 * len({"response", "conversation"} & {*stages})
+    assert (f"each further choice adds up to {choices} %" in told) == bool(choices)
 
 
 def test_stages_that_nobody_looks_at_are_told():

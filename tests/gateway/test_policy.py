@@ -207,7 +207,7 @@ def test_more_contradictions():
     none_held = gateway(actions=Actions(unknown="block", uncertain="block"))
     assert found(msgspec.structs.replace(none_held, review=Review(timeout_s=0))) == ""
     cut = StageTable(("a",), actions=Actions(unsafe="modify"), fallback="partial")
-    assert "there is no reply yet" in found(msgspec.structs.replace(base, stages={"input": cut}))
+    assert "there is no reply yet to be cut" in found(msgspec.structs.replace(base, stages={"input": cut}))
 
 
 def test_warnings():

@@ -83,8 +83,8 @@ def parse_row(row: object) -> tuple[Conversation, ...]:
 def parse_messages(value: object, at: str = "messages") -> tuple[Message, ...]:
     """The turns of a list of OpenAI chat messages, or of offmap's own.
 
-    A ``developer`` is a system. Text parts are joined by a line break; image parts are kept by reference. Where an
-    assistant's content is empty, its ``refusal`` is what it said.
+    A ``developer`` is a system. Text parts are joined by a line break, and so are content and ``refusal``; image parts
+    are kept by reference.
 
     Args:
         value: a decoded JSON value.
@@ -193,9 +193,10 @@ def _message(value: object, at: str) -> Message:
     if not any(name in turn for name in _SAID) and not turn.keys() <= _MESSAGE_FIELDS:
         raise wrong(at, f"the fields {names_of(turn)}", "content or tool_calls")
     content, images = _content(turn.get("content"), f"{at}.content")
+    refusal = optional_text(turn.get("refusal"), f"{at}.refusal")
     return Message(
         role=role,
-        content=content or optional_text(turn.get("refusal"), f"{at}.refusal"),
+        content="\n".join(filter(None, (content, refusal))),
         tool_calls=_each(turn.get("tool_calls"), f"{at}.tool_calls", _tool_call),
         name=optional_text(turn.get("name"), f"{at}.name"),
         tool_call_id=optional_text(turn.get("tool_call_id"), f"{at}.tool_call_id"),

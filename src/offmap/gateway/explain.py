@@ -120,14 +120,23 @@ def _total(gateway: Gateway) -> Iterator[str]:
     acting = {stage: false_positive_rate(table) for stage, table in gateway.stages.items() if enforces(table)}
     if len(acting) > 1:
         yield (
-            f"A safe exchange that passes all {len(acting)} enforced stages is stopped or held somewhere nominally at "
-            f"most {_percent(min(1.0, sum(acting.values())))} of the time."
+            f"A safe exchange that passes each of the {len(acting)} enforced stages once is stopped or held somewhere "
+            f"nominally at most {_percent(min(1.0, sum(acting.values())))} of the time."
         )
+    if "tool_call" in acting:
+        yield f"Every tool call of a reply is looked at by itself: {_more(acting['tool_call'], 'call')}"
+    if gateway.upstream and (replies := sum(acting.get(stage, 0.0) for stage in ("response", "conversation"))):
+        yield f"So is every choice, where a request asks for several: {_more(replies, 'choice')}"
     if acting:
         yield (
             "Nominal rates hold for traffic like that which the monitors were calibrated on; measure yours in shadow "
             "mode before enforcing."
         )
+
+
+def _more(rate: float, what: str) -> str:
+    """What each further look adds."""
+    return f"each further {what} adds up to {_percent(rate)}, ten of them {_percent(min(1.0, 10 * rate))}."
 
 
 def _streams(gateway: Gateway) -> Iterator[str]:
@@ -136,6 +145,7 @@ def _streams(gateway: Gateway) -> Iterator[str]:
         return
     table = gateway.stream
     cut = Segments(table.segment_chars, table.segment_growth)
+    whole = "conversation" in gateway.stages and enforces(gateway.stages["conversation"])
     if "response" in gateway.stages:
         yield (
             f"Streams: text is held back until it was looked at, first after {cut.first} characters, then each time "
@@ -143,8 +153,15 @@ def _streams(gateway: Gateway) -> Iterator[str]:
             f"{cut.most_checks(10_000)} times. Each look reads the request and all of the reply so far; the response "
             "stage's rate is of one look."
         )
+        if whole:
+            yield "Streams: what passed the response stage has left where the conversation stage stops the reply."
+    elif whole:
+        yield "Streams: no text leaves before the conversation stage was asked about the whole reply."
+    else:
+        yield "Streams: text leaves as it comes: no stage that could stop it looks at it."
     ends = "a refusal" if table.on_stop == "refusal" else "a refusal, then an error frame"
-    yield f"Streams: tool calls leave when they are whole and were looked at. One that is stopped ends with {ends}."
+    calls = "were looked at" if "tool_call" in gateway.stages else "the reply was looked at as a whole"
+    yield f"Streams: tool calls leave when they are whole and {calls}. One that is stopped ends with {ends}."
     late = "what is not whole by then ends as an error"
     yield f"On SIGTERM answers under way may go on for {gateway.server.drain_s:g} s; {late}."
 

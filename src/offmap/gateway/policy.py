@@ -152,6 +152,16 @@ def enforces(stage: StageTable) -> bool:
     return stage.mode == "enforce" and TIERS[stage.tier].acts and stage.percent > 0
 
 
+def sees_more(gateway: Gateway, conversation_id: str) -> bool:
+    """Whether the conversation stage is to be asked about a reply that the response stage was asked about.
+
+    Without an id nothing is remembered, so it would look at the same messages. It is asked unless its policy is the
+    same too: whoever leaves the id out gets past no stage.
+    """
+    table = gateway.stages.get("conversation")
+    return table is not None and (bool(conversation_id) or table != gateway.stages.get("response"))
+
+
 def promoted(percent: float, key: str) -> bool:
     """Whether a conversation is among the ``percent`` that a policy is enforced for.
 
@@ -308,8 +318,8 @@ def _fallback_contradictions(stage: Stage, table: StageTable) -> Iterator[str]:
         yield "fallback: found 'refusal' beside an action 'modify', wanted 'partial' or 'read_only_tools'"
     if not modifies and table.fallback != "refusal":
         yield f"fallback: found {table.fallback!r}, which only 'modify' uses; wanted an action 'modify' or 'refusal'"
-    if stage == "input" and modifies:
-        yield "actions: found 'modify', wanted another action: there is no reply yet that could be cut"
+    if stage == "input" and modifies and table.fallback != "read_only_tools":
+        yield "fallback: found one that cuts, wanted 'read_only_tools' or no 'modify': there is no reply yet to be cut"
     if table.fallback == "read_only_tools" and not table.read_only_tools:
         yield "read_only_tools: found none, wanted the names of the tools that may still be called"
 

@@ -32,8 +32,11 @@ from offmap.gateway.app import create_app
 from offmap.gateway.config import DEFAULT_REFUSAL, Actions, Limits, Upstream
 from offmap.gateway.decision import Finding
 from offmap.gateway.keys import Keys
+from offmap.gateway.policy import contradictions
 from offmap.gateway.service import Service
 from offmap.gateway.store.chain import entries
+
+TEXT, CALL = {"type": "text", "text": "a"}, call("look", "{}")
 
 # One answer at once.
 
@@ -92,6 +95,25 @@ def test_a_request_that_is_stopped_never_goes_upstream(proxy, behind, word, stre
         message = {"role": "assistant", "content": None, "refusal": DEFAULT_REFUSAL}
         assert [each["message"] for each in answer.json()["choices"]] == [message] * 2
         assert {each["finish_reason"] for each in answer.json()["choices"]} == {"content_filter"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [TEXT, {"type": "text", "text": "zebra"}]},
+        {"role": "assistant", "content": "a", "refusal": "zebra"},
+        {"role": "assistant", "content": [TEXT, {"type": "refusal", "refusal": "zebra"}]},
+        {"role": "assistant", "content": None, "refusal": "zebra"},
+        {"role": "assistant", "content": "a", "tool_calls": [call("zebra", "{}")]},
+        {"role": "assistant", "content": "a", "tool_calls": [call("look", '{"a": "zebra"}')]},
+        {"role": "tool", "content": "zebra", "tool_call_id": "c1", "name": "look"},
+    ],
+)
+def test_whatever_text_goes_upstream_was_looked_at(proxy, behind, monitor, message):
+    behind.says(choice("fine"))
+    assert ask(proxy(), messages=[*HELLO, message]).status_code == 200
+    assert behind.got[0]["messages"] == [*HELLO, message]
+    assert any("zebra" in each.text for row in monitor.asked for each in row.messages)
 
 
 def test_tools_are_looked_at_too(proxy, behind, monitor):
@@ -160,24 +182,23 @@ def test_read_only_tools_are_a_hard_list_at_dispatch(proxy, behind):
     assert (found["message"].get("tool_calls"), found["finish_reason"]) == (None, "content_filter")
 
 
-def test_a_request_in_read_only_mode_offers_only_those_tools(proxy, behind, monkeypatch):
-    client = proxy(stages=("input",), read_only_tools=("look",))
-    decide = client.service.engine.decide
-
-    async def modifies(stage, conversation, *, made, **more):
-        decision = await decide(stage, conversation, **more)
-        await made(decision := msgspec.structs.replace(decision, action="modify", fallback="read_only_tools"))
-        return decision
-
-    monkeypatch.setattr(client.service.engine, "decide", modifies)
+def test_a_request_in_read_only_mode_offers_only_those_tools(proxy, behind):
+    actions = Actions(unknown="modify")
+    client = proxy(stages=("input",), actions=actions, fallback="read_only_tools", read_only_tools=("look",))
+    assert not list(contradictions(client.service.gateway))
+    strange = [{"role": "user", "content": "quux"}]
     tools = [{"type": "function", "function": {"name": name}} for name in ("look", "delete")]
     behind.says(choice(None, "tool_calls", tool_calls=[call("delete", "{}"), call("look", "{}")]))
-    answer = ask(client, tools=tools, tool_choice="required", parallel_tool_calls=True)
+    answer = ask(client, messages=strange, tools=tools, tool_choice="required", parallel_tool_calls=True)
     assert behind.got[0]["tools"] == tools[:1]
     assert "tool_choice" not in behind.got[0]
     assert [each["function"]["name"] for each in answer.json()["choices"][0]["message"]["tool_calls"]] == ["look"]
-    ask(client, tools=tools[1:], tool_choice="required", parallel_tool_calls=True)
-    assert behind.got[1] == {"model": "m", "messages": HELLO}
+    ask(client, messages=strange, tools=tools[1:], tool_choice="required", parallel_tool_calls=True)
+    assert behind.got[1] == {"model": "m", "messages": strange}
+    assert recorded(client) == [("modify", "input.unknown")] * 2
+    for path, body in (("moderations", {"input": "quux"}), ("guardrail/checks", {"messages": strange})):
+        answer = client.post(f"/v1/{path}", json=body).json()
+        assert "blocked" in str(answer) or answer["results"][0]["flagged"], "a face that offers no tools stops"
 
 
 def test_a_cut_answer(proxy, behind, cutting):
@@ -185,6 +206,32 @@ def test_a_cut_answer(proxy, behind, cutting):
     behind.says(choice("Fine. Then a bomb.", logprobs=None))
     found = ask(client).json()["choices"][0]
     assert (found["message"]["content"], found["finish_reason"]) == ("Fine.", "content_filter")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", [{}, {"x-offmap-conversation": "t"}])
+def test_who_leaves_the_conversations_id_out_gets_past_no_stage(proxy, behind, stream, name):
+    """With nothing but a conversation stage, not a word of a stream leaves before the whole was looked at."""
+    client = proxy(stages=("conversation",))
+    text = LONG + "Then a bomb."
+    behind.streams(*text_pieces(text), piece(reason="stop")) if stream else behind.says(choice(text))
+    answer = ask(client, name, stream=stream)
+    assert "sentence" not in answer.text
+    assert "content_filter" in answer.text
+    assert recorded(client) == [("block", "conversation.unsafe")]
+
+
+def test_a_conversation_stage_of_its_own_is_asked_without_an_id(configured, serve, behind, monkeypatch):
+    client = serve(upstream=Upstream(behind.url), stages=("response", "conversation"))
+    behind.says(choice("fine"))
+    ask(client)
+    assert recorded(client) == [("allow", "response.pass")], "the same policy on the same messages says the same"
+    stages = client.service.engine.gateway.stages
+    other = msgspec.structs.replace(stages["conversation"], tier="strict")
+    gateway = msgspec.structs.replace(client.service.engine.gateway, stages=stages | {"conversation": other})
+    monkeypatch.setattr(client.service.engine, "gateway", gateway)
+    ask(client)
+    assert recorded(client)[1:] == [("allow", "response.pass"), ("allow", "conversation.pass")]
 
 
 def test_parts_of_an_attack_are_scored_together(proxy, behind):
@@ -204,6 +251,13 @@ def test_parts_of_an_attack_are_scored_together(proxy, behind):
         {"messages": "bomb"},
         {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}]},
+        {"messages": [{"role": "user", "content": [{**TEXT, "image_url": {"url": "bomb"}}]}]},
+        {"messages": [{"role": "user", "content": [TEXT, {**TEXT, "content": "bomb"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "a", "text": "bomb"}]}]},
+        {"messages": [{"role": "user", "content": "a", "name": "a bomb"}]},
+        {"messages": [{"role": "user", "content": "a", "name": "bomb" * 17}]},
+        {"messages": [{"role": "tool", "content": "a", "tool_call_id": "make a bomb"}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "id": "make\nbomb"}]}]},
         {"Messages": [{"role": "user", "content": "bomb"}]},
         {"messageſ": [{"role": "user", "content": "bomb"}]},
         {"messages": [{"role": "user", "content": "a", "Content": "bomb"}]},

@@ -5,7 +5,8 @@ import pytest
 
 from offmap.conversation import Conversation, Message
 from offmap.gateway.config import DEFAULT_REFUSAL, Limits
-from offmap.gateway.wire.litellm import Calls
+from offmap.gateway.store import entries
+from offmap.gateway.wire.litellm import Calls, _least
 
 PATH = "/beta/litellm_basic_guardrail_api"
 USER = [{"role": "user", "content": "how do tides work?"}]
@@ -156,3 +157,35 @@ def test_calls_are_forgotten():
     now[0] = 11.0
     calls.keep("me", "d", row)
     assert not calls.of("me", "c").messages
+
+
+def own_conversation_stage(client, monkeypatch, **options):
+    """Give the conversation stage a policy of its own."""
+    gateway = client.service.engine.gateway
+    table = msgspec.structs.replace(gateway.stages["conversation"], **options)
+    gateway = msgspec.structs.replace(gateway, stages=gateway.stages | {"conversation": table})
+    monkeypatch.setattr(client.service.engine, "gateway", gateway)
+
+
+def test_a_reply_is_asked_about_at_a_conversation_stage_of_its_own(client, monkeypatch):
+    """Before it leaves, not with the next request, and it is remembered by neither."""
+    own_conversation_stage(client, monkeypatch, refusal="No.")
+    guard(client, "request", USER[0]["content"], structured_messages=USER, litellm_call_id="1", litellm_trace_id="t")
+    for _ in range(2):
+        guard(client, "response", "By the moon.", litellm_call_id="1", litellm_trace_id="t")
+    with client.service.store.read() as connection:
+        kept = [each.decision for each in entries(connection) if each.kind == "decision"]
+    assert [each.stage for each in kept] == ["input", *["response", "conversation"] * 2]
+    assert [each.messages for each in kept] == [1, *[2, 2] * 2]
+
+
+def test_of_two_stages_that_change_a_reply_the_stricter_one_is_heard(serve, cutting, monkeypatch):
+    client = serve(**cutting)
+    text = "Fine. Then a bomb."
+    guard(client, "response", text)
+    own_conversation_stage(client, monkeypatch, refusal="Nothing.")
+    found = guard(client, "response", text, "Nothing bad.")
+    assert (found["action"], found["texts"]) == ("GUARDRAIL_INTERVENED", ["Fine.", "Nothing bad."])
+    for kept in (("Fine.", "No."), ("No.", "Fine.")):
+        assert _least(text, *kept) == "No."
+    assert _least(text, "Fine. Then", "Fine.") == "Fine."

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 PATH = "/v1/guardrail/checks"
@@ -29,6 +30,16 @@ def test_what_does_not_go_on_is_blocked(client, text, action):
     assert found["status"] == "blocked"
     assert found["guardrails_data"]["decisions"][0]["action"] == action
     assert "zebra" not in str(found)
+
+
+def test_a_conversation_stage_of_its_own_is_a_rail(client, monkeypatch):
+    gateway = client.service.engine.gateway
+    table = msgspec.structs.replace(gateway.stages["conversation"], tier="strict")
+    gateway = msgspec.structs.replace(gateway, stages=gateway.stages | {"conversation": table})
+    monkeypatch.setattr(client.service.engine, "gateway", gateway)
+    found = check(client, ASKED, {"role": "assistant", "content": "By the moon."})
+    assert list(found["rails_status"]) == ["input", "response", "conversation"]
+    assert list(check(client, ASKED)["rails_status"]) == ["input"]
 
 
 def test_tool_calls_are_a_rail(client):

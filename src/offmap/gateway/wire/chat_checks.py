@@ -21,7 +21,7 @@ from offmap.gateway.actions import allowed_calls, apply, is_object
 from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
 from offmap.gateway.decision import STOPS, Decision, Finding, Stage
-from offmap.gateway.policy import enforces, promoted
+from offmap.gateway.policy import enforces, promoted, sees_more
 from offmap.gateway.request import Ask
 from offmap.gateway.service import BusyError, Service
 
@@ -49,7 +49,7 @@ class Checks:
     Attributes:
         service: decides.
         asked: the request's messages and tools.
-        conversation_id: the caller's, "" where there is none: then nothing is remembered.
+        conversation_id: the caller's, "" where there is none: then the conversation is what was asked and its reply.
         caller: the name of the API key.
         tools: names of the only tools that may be called; None: any.
     """
@@ -63,6 +63,12 @@ class Checks:
     def stage(self, stage: Stage) -> StageTable | None:
         """The policy of a stage, None where it has none."""
         return self.service.engine.gateway.stages.get(stage)
+
+    @property
+    def held(self) -> bool:
+        """Whether no text may leave before the whole is decided about: only the conversation stage could stop it."""
+        table = self.stage("conversation")
+        return self.stage("response") is None and table is not None and enforces(table)
 
     async def request(self) -> Ahead | None:
         """The decision about the request; None where the policy looks at none.
@@ -156,11 +162,8 @@ class _Look:
         finally:
             for each in self._foreseen.values():
                 each.cancel()
-        if self._checks.conversation_id:
-            cleared = await self.kept(cleared)  # what never leaves is not remembered
-        if self._checks.conversation_id and not cleared.refusal:
-            decision = await self._ask("conversation", cleared.message)
-            cleared = _both(cleared, self._cleared("conversation", decision, cleared.message))
+        if sees_more(self._checks.service.engine.gateway, self._checks.conversation_id):
+            cleared = await self._conversation(await self.kept(cleared))  # what never leaves is not remembered
         cleared = self._dispatched(cleared)
         kept = cleared.message
         if cleared.refusal or kept.content or kept.tool_calls or not reply.tool_calls:
@@ -199,6 +202,13 @@ class _Look:
             if not cleared.refusal:
                 cleared = await self._call(cleared, call)
         return cleared
+
+    async def _conversation(self, cleared: Cleared) -> Cleared:
+        """The same as the conversation stage leaves it."""
+        if cleared.refusal:
+            return cleared
+        decision = await self._ask("conversation", cleared.message)
+        return _both(cleared, self._cleared("conversation", decision, cleared.message))
 
     async def _call(self, cleared: Cleared, call: ToolCall) -> Cleared:
         """The same without the call, where that is taken out; a call that is stopped stops the whole reply."""

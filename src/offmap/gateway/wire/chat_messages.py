@@ -1,10 +1,11 @@
 """OpenAI chat completions as plain data: requests read, replies read, answers written. No HTTP, no engine.
 
 What is passed on to the upstream is what was read and looked at, written anew: a body with a name twice, or with
-"Messages" beside "messages", would be read in one way here and maybe in another there. Messages, their calls and tools
-may hold no text in fields that are not read: templates write some of them into the prompt (``chat_settings`` is about
-all other fields). Of a reply only those fields are passed on that are known, since whatever else holds text (a model's
-reasoning, for one) was looked at by nobody.
+"Messages" beside "messages", would be read in one way here and maybe in another there. Messages, their parts and calls,
+and tools may hold no text in fields that are not read: templates write some of them into the prompt (``chat_settings``
+is about all other fields). Names of speakers and ids of calls, which no monitor reads, are no more than a word. Of a
+reply only those fields are passed on that are known, since whatever else holds text (a model's reasoning, for one) was
+looked at by nobody.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ _LOOKED_AT = {
     "tool_calls": _FUNCTION - {"description", "parameters"},
 }
 """Field -> the names within it whose text is looked at, or refused by who reads them."""
-_CALL_ID = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
+_WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
+_WORDS = {"messages": ("name", "tool_call_id"), "tool_calls": ("id",), "tools": ()}
+"""Field -> the names within it that stand in prompts and that no monitor reads."""
 _ENVELOPE = ("id", "created", "model", "system_fingerprint", "service_tier")
 _NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _PREDICTED = ("accepted_prediction_tokens", "rejected_prediction_tokens")
@@ -220,7 +223,7 @@ def logprobs_of(found: object, content: str) -> Object | None:
 def call_of(call: ToolCall) -> Object:
     """A tool call in OpenAI's form. An id that could hold more than a name, since models write some, is hashed."""
     name = call.id
-    if name and not _CALL_ID.fullmatch(name):
+    if name and not _WORD.fullmatch(name):
         name = f"call_{hashlib.sha256(name.encode()).hexdigest()[:24]}"
     return {"id": name, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
@@ -253,6 +256,7 @@ def _require_supported(fields: Object) -> None:
     for index, message in enumerate(as_list(fields.get("messages"), "messages")):
         _require_spelled(message, f"messages[{index}]")
         _require_looked_at(message, f"messages[{index}]", "messages")
+        _require_read(as_object(message, f"messages[{index}]"), f"messages[{index}]")
     for index, item in enumerate(as_list(fields.get("tools") or [], "tools")):
         tool = as_object(item, f"tools[{index}]")
         if tool.get("type") == "custom":
@@ -281,11 +285,24 @@ def _require_looked_at(value: object, at: str, kind: str) -> None:
         if name not in known and _holds_text(each):
             wanted = f"text in {', '.join(sorted(known))} only: no other field is looked at"
             raise wrong(at, f"text in a field {name!r}", wanted)
+        if name in _WORDS[kind] and isinstance(each, str) and each and not _WORD.fullmatch(each):
+            wanted = "at most 64 letters, digits and any of _ . : -: no monitor reads it"
+            raise wrong(f"{at}.{name}", f"{len(each)} characters", wanted)
         if name == "function" and isinstance(each, dict):
             _require_looked_at(each, f"{at}.function", kind)
         if name == "tool_calls":
             for number, call in enumerate(as_list(each or [], f"{at}.tool_calls")):
                 _require_looked_at(call, f"{at}.tool_calls[{number}]", "tool_calls")
+
+
+def _require_read(message: Object, at: str) -> None:
+    """Refuse what a message says in a part beside that part's own text: nobody reads it."""
+    content = message.get("content")
+    for number, item in enumerate(content if isinstance(content, list) else ()):
+        part = as_object(item, f"{at}.content[{number}]")
+        for name, each in part.items():
+            if name not in ("type", part.get("type")) and _holds_text(each):
+                raise wrong(f"{at}.content[{number}]", f"text in a field {name!r}", "only the field named by its type")
 
 
 def _holds_text(value: object) -> bool:

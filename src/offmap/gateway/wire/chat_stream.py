@@ -190,7 +190,7 @@ class Relay:
     async def _due(self, choice: _Choice) -> list[bytes]:
         """Check as much of the text as is due, and release what may leave."""
         frames: list[bytes] = []
-        while (end := choice.hold.due()) is not None:
+        while not choice.checks.held and (end := choice.hold.due()) is not None:
             reply = Message("assistant", choice.hold.part(end))
             cleared = await choice.checks.text(reply, partial=True)
             if cleared.refusal:

@@ -27,6 +27,7 @@ from offmap.gateway.actions import Applied, apply, safe_part
 from offmap.gateway.config import Limits
 from offmap.gateway.decision import STOPS, Decision
 from offmap.gateway.memory import MOST_BYTES
+from offmap.gateway.policy import sees_more
 from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
@@ -126,8 +127,9 @@ def router(service: Service) -> Router:
             asks = _request_asks(service, row, name)
             return _request_answer(await service.decide_all(asks, caller=request.user.name))
         replies = _replies(data)
-        asks = _response_asks(service, calls.of(request.user.name, call), replies, data, name)
-        return _response_answer(service, replies, asks, await service.decide_all(asks, caller=request.user.name))
+        placed = _response_asks(service, calls.of(request.user.name, call), replies, data, name)
+        decisions = await service.decide_all([ask for _, ask in placed], caller=request.user.name)
+        return _response_answer(service, replies, placed, decisions)
 
     return Router("/beta", route_handlers=[guard], opt=roles("caller"), tags=["litellm"])
 
@@ -171,7 +173,12 @@ def _replies(data: GuardrailRequest) -> list[Message]:
 
 def _response_asks(
     service: Service, before: Conversation, replies: list[Message], data: GuardrailRequest, name: str
-) -> list[Ask]:
+) -> list[tuple[int, Ask]]:
+    """What is to be decided, each with the place of its reply.
+
+    The conversation stage remembers nothing of these: a reply comes several times while it streams, and its whole comes
+    again in the next request.
+    """
     service.require_stages("response")
     calls = replies[0].tool_calls if replies else ()
     size = sum(_CALL + len(call.name) + len(call.arguments) for call in calls)
@@ -181,9 +188,11 @@ def _response_asks(
         msgspec.structs.replace(before, messages=(*before.messages, reply), tools=_tools(data) or before.tools)
         for reply in replies
     ]
-    asks = [Ask("response", row, name) for row in rows]
+    asks = [(place, Ask("response", row, name)) for place, row in enumerate(rows)]
     if rows and data.tool_calls and service.engine.watches("tool_call"):
-        asks.append(Ask("tool_call", rows[-1], name))
+        asks.append((len(rows) - 1, Ask("tool_call", rows[-1], name)))
+    if sees_more(service.engine.gateway, ""):
+        asks += [(place, Ask("conversation", row)) for place, row in enumerate(rows)]
     return asks
 
 
@@ -208,17 +217,17 @@ def _request_answer(decisions: list[Decision]) -> GuardrailAnswer:
 
 
 def _response_answer(
-    service: Service, replies: list[Message], asks: list[Ask], decisions: list[Decision]
+    service: Service, replies: list[Message], asks: list[tuple[int, Ask]], decisions: list[Decision]
 ) -> GuardrailAnswer:
     if stopped := next((each for each in decisions if each.action in STOPS), None):
         return _blocked(stopped)
     texts = [reply.content for reply in replies]
-    for place, (ask, decision) in enumerate(zip(asks, decisions, strict=True)):
+    for (place, ask), decision in zip(asks, decisions, strict=True):
         applied = _applied(service, ask, decision)
         if applied.refused:
             return _blocked(decision, service.gateway.stages[ask.stage].refusal)
         if applied.changed:
-            texts[min(place, len(texts) - 1)] = applied.message.content
+            texts[place] = _least(replies[place].content, texts[place], applied.message.content)
     held = [_unfinished(text) for text in texts] or None
     changed = texts != [reply.content for reply in replies]
     return GuardrailAnswer(
@@ -228,6 +237,12 @@ def _response_answer(
 
 def _applied(service: Service, ask: Ask, decision: Decision) -> Applied:
     return apply(decision, ask.conversation.messages[-1], service.gateway.stages[ask.stage])
+
+
+def _least(reply: str, first: str, second: str) -> str:
+    """Of two texts in place of a reply the one that says less of it: a refusal, or else the shorter beginning."""
+    refusals = (each for each in (first, second) if not reply.startswith(each))
+    return next(refusals, min(first, second, key=len))
 
 
 def _blocked(decision: Decision, reason: str = "") -> GuardrailAnswer:

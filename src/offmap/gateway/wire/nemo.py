@@ -1,4 +1,4 @@
-"""NeMo Guardrails' checks endpoint: the last question and the reply to it, each at its stage.
+"""NeMo Guardrails' checks endpoint: the last question, the reply to it and both together, each at its stage.
 
 Clients let pass what is not "blocked", so an outage is "blocked" here, and ``guardrails_data`` says which it is.
 What the gateway's own policy says is applied, whatever configuration a client names; one that it sends is refused.
@@ -14,6 +14,7 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from offmap.gateway.decision import Action, Decision, Stage, Status
+from offmap.gateway.policy import sees_more
 from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
@@ -81,6 +82,8 @@ def _asks(service: Service, data: CheckRequest) -> list[Ask]:
     row = conversation(data.messages)
     found = stages_of(row.messages)
     service.require_stages(found[-1][0] if found[-1][0] != "tool_call" else "response")
+    if found[-1][0] != "input" and sees_more(service.engine.gateway, ""):
+        found.append(("conversation", row.messages))
     return [
         Ask(stage, msgspec.structs.replace(row, messages=messages))
         for stage, messages in found
