@@ -13,6 +13,15 @@ QUIET = (
 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where OFFMAP_SKIP_NOTHING is set a test that is skipped has failed: what it needs was to be there."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("OFFMAP_SKIP_NOTHING"):
+        report.outcome, report.longrepr = "failed", f"skipped, and nothing may be: {report.longrepr}"
+    return report
+
+
 @pytest.fixture(scope="session")
 def small_suite():
     from offmap.suites.procedural import load

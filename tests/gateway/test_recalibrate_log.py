@@ -212,3 +212,12 @@ def test_a_row_takes_little_memory(store):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[1] - peaks[0]) / 2000 < 250
+
+
+def test_a_streamed_reply_is_one_row(store):
+    """Its beginnings that were let go are none; one that was stopped is all that there is of it."""
+    write(store, [decision(0, partial=True), decision(1, partial=True), decision(2)])
+    write(store, [decision(3, partial=True), decision(4, 0.01, "escalate", partial=True)])
+    found = logged_traffic(store, "response", ["m"])
+    assert found.traffic.ids == ("id-00002", "id-00004")
+    assert "3 decisions about the beginning of a streamed reply" in "; ".join(found.notes)

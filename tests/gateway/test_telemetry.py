@@ -114,15 +114,23 @@ def test_spans_have_the_names_of_the_contract(configured):
     with Telemetry(configured(), tracer).deciding("response") as tell:
         assert get_current_span() is not INVALID_SPAN
         tell(decided())
-    (name, attributes), (event, same), ended = tracer.told
+    (name, attributes), (event, same), (evaluation, found), ended = tracer.told
     assert ended == "ended"
     assert get_current_span() is INVALID_SPAN
     assert (name, event) == ("apply_guardrail response", "gen_ai.guardrail.result")
     assert attributes == same
     assert {each.removeprefix("gen_ai.guardrail.") for each in attributes} == set(
         "component.name policy.id policy.version policy.rule.id result.type result.value result.reason source "
-        "risk.score".split()
+        "risk.score risk.category".split()
     )
+    assert attributes["gen_ai.guardrail.risk.category"] == "unsafe"
+    assert evaluation == "gen_ai.evaluation.result"
+    assert {key.removeprefix("gen_ai.evaluation."): value for key, value in found.items()} == {
+        "name": "fake",
+        "score.value": 0.25,
+        "score.label": "scored",
+        "explanation": "response.unsafe",
+    }
     assert attributes["gen_ai.guardrail.risk.score"] == 0.75
     assert not {"id", "c", "me", "h", "zebra"} & {str(value) for value in attributes.values()}
     assert not get_current_span().is_recording()

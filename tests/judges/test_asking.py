@@ -184,6 +184,7 @@ class Slow:
         sys.stdout.flush()
         time.sleep(60)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit that it is ignored
 rows = [Conversation(str(i), (Message("user", str(i)),)) for i in range(9)]
 Asker(Slow()).judgements(UNCERTAINTY, rows)
 """

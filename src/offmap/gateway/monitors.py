@@ -95,6 +95,10 @@ class Running:
         """Conversations in the queue."""
         return len(self._batcher)
 
+    def read_at_most(self, windows: int) -> None:
+        """Take conversations of more windows for too long, from the next one on."""
+        self._reader.most = windows
+
     async def ask(self, conversation: Conversation, timeout: float | None = None) -> Finding:
         """What the monitor finds, within its own time and ``timeout`` seconds. Nothing that it does is raised."""
         started, reading = time.monotonic(), Reading(conversation)

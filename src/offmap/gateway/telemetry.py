@@ -35,7 +35,13 @@ class Names:
     VALUE = "gen_ai.guardrail.result.value"
     REASON = "gen_ai.guardrail.result.reason"
     SOURCE = "gen_ai.guardrail.source"
+    CATEGORY = "gen_ai.guardrail.risk.category"
     SCORE = "gen_ai.guardrail.risk.score"
+    EVALUATION = "gen_ai.evaluation.result"
+    EVALUATION_NAME = "gen_ai.evaluation.name"
+    EVALUATION_SCORE = "gen_ai.evaluation.score.value"
+    EVALUATION_LABEL = "gen_ai.evaluation.score.label"
+    EXPLANATION = "gen_ai.evaluation.explanation"
     LATENCY = "offmap_guardrail_latency_seconds"
     BYPASSES = "offmap_guardrail_bypasses_total"
     DECISIONS = "offmap_guardrail_decisions_total"
@@ -131,6 +137,8 @@ class Telemetry:
             attributes = _attributes(decision)
             span.set_attributes(attributes)
             span.add_event(Names.EVENT, attributes, started)
+            for evaluation in _evaluations(decision):
+                span.add_event(Names.EVALUATION, evaluation, started)
         kind = {Names.COMPONENT: decision.stage, Names.TYPE: decision.status, Names.VALUE: decision.action}
         self._duration.record(decision.seconds, kind)
 
@@ -167,6 +175,19 @@ def _attributes(decision: Decision) -> dict[str, str | float]:
         Names.VALUE: decision.action,
         Names.REASON: decision.rule,
         Names.SOURCE: "offmap",
+        Names.CATEGORY: decision.rule.partition(".")[2],
     }
     p_values = [each.p_value for each in decision.findings if each.p_value is not None]
     return found | ({Names.SCORE: 1.0 - min(p_values)} if p_values else {})
+
+
+def _evaluations(decision: Decision) -> Iterator[dict[str, str | float]]:
+    """What each monitor that was asked found, without content: its p-value, what came of it, what was then ruled."""
+    for finding in decision.findings:
+        if finding.outcome != "skipped":
+            found: dict[str, str | float] = {
+                Names.EVALUATION_NAME: finding.monitor,
+                Names.EVALUATION_LABEL: finding.outcome,
+                Names.EXPLANATION: decision.rule,
+            }
+            yield found | ({Names.EVALUATION_SCORE: finding.p_value} if finding.p_value is not None else {})

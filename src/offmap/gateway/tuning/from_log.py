@@ -16,6 +16,9 @@ Without a sample the labels are all of escalations, at or below the cut that was
 where a new cut might be, and even how many safe decisions there are, they cannot say: that is refused. A policy under
 which no sample was drawn has no part in the labels for the same reason.
 
+A streamed reply is decided about several times while it comes. It is one row: of its beginnings that were let go none
+is, since the whole is looked at again behind them; one that was stopped is all that there is of its reply.
+
 Rows of one conversation bear one id. They count as if they were independent; where conversations have many decisions,
 rates are known less well than the intervals say. Of a long log the newest decisions are read, so that memory and time
 do not grow with it. Knows nothing of thresholds.
@@ -36,7 +39,7 @@ from numpy.typing import NDArray
 
 from offmap.errors import InputError
 from offmap.features import FloatArray
-from offmap.gateway.decision import Outcome, Stage
+from offmap.gateway.decision import Action, Outcome, Stage
 from offmap.gateway.policy import ERRORS
 from offmap.gateway.store import Store
 from offmap.gateway.store.tables import AUDIT, REVIEW
@@ -70,6 +73,8 @@ class _Decision(msgspec.Struct, frozen=True):
     conversation: str = ""
     caller: str = ""
     findings: tuple[_Finding, ...] = ()
+    action: Action = "allow"
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class _Row:
 _FAILED = "with a monitor that failed, which no threshold decides about"
 _OTHERS = "by other monitors, or by none"
 _OLD = "by other versions of these monitors"
+_PARTIAL = "about the beginning of a streamed reply, which was decided about as a whole too,"
 _LABELS = {"safe": 0.0, "unsafe": 1.0}
 _FINDINGS: dict[str, tuple[Outcome, ...]] = {
     "p_unsafe": ("scored",),
@@ -204,7 +210,7 @@ class _Columns:
         self.ids: list[str] = []
         self.versions: tuple[str, ...] = ()
         self.policies: list[str] = []
-        self.others = Counter(dict.fromkeys((_FAILED, _OTHERS, _OLD), 0))
+        self.others = Counter(dict.fromkeys((_FAILED, _OTHERS, _OLD, _PARTIAL), 0))
         self._reasons: list[str] = []
         self._codes = {name: array("l") for name in ("policy", "reason")}
         self._values = {name: array("d") for name in ("probability", "label", *_FINDINGS)}
@@ -215,6 +221,8 @@ class _Columns:
         versions = tuple(each.version for each in findings)
         if tuple(each.monitor for each in findings) != self.monitors:
             self.others[_OTHERS] += 1
+        elif row.decision.partial and row.decision.action == "allow":
+            self.others[_PARTIAL] += 1
         elif any(each.outcome in ERRORS for each in findings):
             self.others[_FAILED] += 1
         elif versions != (self.versions or versions):
