@@ -3,13 +3,14 @@
 import time
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
 from offmap.combination import Combination
 from offmap.conversation import Conversation, Message
 from offmap.fusion import Fusion
-from offmap.gateway.config import Actions, Drift, Gateway, MonitorTable, StageTable
+from offmap.gateway.config import Actions, Drift, Gateway, MonitorTable, StageTable, Step
 from offmap.gateway.decision import Decision, Finding
 from offmap.gateway.drift import Watch, calibration_p_values, setups
 from offmap.gateway.drift import watch as room
@@ -263,6 +264,60 @@ def test_another_version_starts_anew():
     assert after.resume(before.state())
     assert after.report().alarms == ()
     assert standing(after, "length").decisions == 0
+
+
+def promoted(since=5.0, cut=0.03, **fields):
+    """What is watched once bands were promoted at the response stage."""
+    settings = gateway(**{"window": 50, "reference": 50} | fields)
+    steps = tuple(Step(name, unsafe=(cut, cut), unknown=(cut, cut)) for name in ("cheap", "strong"))
+    stages = settings.stages | {"response": msgspec.structs.replace(settings.stages["response"], cascade=steps)}
+    judge = running(JudgeScorer(None, "unsafe", calibrated(np.random.default_rng(13), 200)))
+    judges = {"cheap": judge, "strong": judge}
+    return setups(msgspec.structs.replace(settings, stages=stages), judges, {"response": since})
+
+
+def test_after_a_promotion_its_cut_is_watched_beside_the_first_decisions_under_it():
+    of = {(each.stage, each.monitor, each.kind): each for each in promoted()}
+    assert (of["response", "cheap", "unsafe"].reference, of["response", "cheap", "unsafe"].beyond) == (None, -0.03)
+    assert len(of["input", "cheap", "unsafe"].reference) == 200
+
+
+def test_a_promotion_ends_an_alarm_of_its_stage_and_of_no_other():
+    """Thresholds that were set on new traffic make a promise about it: that it is new is no alarm any more."""
+    found = watch()
+    drifted(found)
+    for number in range(2000, 2200):
+        outcome = "failed" if number > 2060 else "scored"
+        found.saw(decided(number, stage="input", outcome=outcome), conversation(f"i{number}"))
+    found.work()
+    before = {(alarm.stage, alarm.kind) for alarm in found.report().alarms}
+    assert {("response", "unsafe"), ("response", "unknown")} < before
+    kept = found.state()
+    found.adopt(promoted())
+    found.work()
+    assert {alarm.stage for alarm in found.report().alarms} == {stage for stage, _ in before} - {"response"}
+    assert standing(found, "unsafe").compared.startswith("in the first 50 decisions under the promoted bands")
+    assert standing(found, "unsafe").cut == "at p <= 0.03"
+    for number in range(3000, 3400):  # as bad as what raised the alarm, from the first decision on
+        found.saw(decided(number, p=0.001 * (1 + number % 7)), conversation(f"n{number}"))
+    assert [alarm for alarm in found.work() if alarm.kind in ("unsafe", "unknown")] == []
+    settings = gateway(window=50, reference=50).drift
+    after, other = (Watch(settings, promoted(since)) for since in (5.0, 6.0))
+    assert after.resume(found.state())
+    assert other.resume(found.state())
+    assert (standing(after, "unsafe").decisions, standing(other, "unsafe").decisions) == (350, 0)
+    assert found.state() != kept
+
+
+def test_bands_that_stay_go_on():
+    found = watch()
+    drifted(found)
+    before = found.report()
+    settings = gateway(window=50, reference=50)
+    simple = SimpleNamespace(version="v1")
+    found.adopt(setups(settings, {"cheap": simple, "strong": simple}))
+    found.work()
+    assert found.report() == before
 
 
 def test_a_decision_costs_the_same_however_long_it_has_gone_on():

@@ -51,11 +51,13 @@ class Effective:
         gateway: the file's, with promoted bands in place of its own.
         seq: ``Standing.seq`` that it comes from; a higher one is newer.
         told: in words, a sentence for each stage for which something was promoted.
+        since: stages whose bands are promoted ones -> when they were.
     """
 
     gateway: Gateway
     seq: int
     told: tuple[str, ...]
+    since: Mapping[Stage, float]
 
     @property
     def policy(self) -> str:
@@ -138,16 +140,18 @@ class Live:
 
     def _effective(self, found: Standing) -> Effective:
         gateway, told = self.file, []
+        since: dict[Stage, float] = {}
         for stage, made in found.promoted.items():
             try:
                 gateway = _with(gateway, stage, made.new, made.versions, self._monitors)
                 told.append(_in_words(gateway, made))
+                since[stage] = made.at
             except InputError as error:
                 told.append(
                     f"{_name(stage)}: proposal {made.proposal} was promoted by {made.by} and is NOT in force, since "
                     f"{error}. The file's own bands are in force."
                 )
-        return Effective(gateway, found.seq, (*told, *(f"{each}." for each in found.amiss)))
+        return Effective(gateway, found.seq, (*told, *(f"{each}." for each in found.amiss)), since)
 
     def _gateway(self, promoted: InForce, stored: StoredProposal | None) -> Gateway:
         gateway = self._effective(Standing(0, promoted)).gateway

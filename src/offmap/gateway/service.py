@@ -80,11 +80,12 @@ class Service:
         review = gateway.review
         rules = ReviewRules(review.timeout_s, review.default, review.sample, review.seed)
         self.log = AuditLog(self.store, gateway.audit.capture, rules)
-        self.drift = Watch(gateway.drift, setups(gateway, running), conversations=gateway.limits.conversations)
-        self.upkeep = Upkeep(self.store, gateway, self.drift, self.telemetry)
         self.live = Live(self.store, gateway, running)
-        self.engine = Engine(self.live.now.gateway, running, self.log)
-        limit_windows(self.live.now.gateway, running)
+        now, known = self.live.now, gateway.limits.conversations
+        self.drift = Watch(gateway.drift, setups(now.gateway, running, now.since), conversations=known)
+        self.upkeep = Upkeep(self.store, gateway, self.drift, self.telemetry)
+        self.engine = Engine(now.gateway, running, self.log)
+        limit_windows(now.gateway, running)
         self.draining = False
         self.pending = self._foreseeing = 0
         self.exchanges = Exchanges(gateway.server.queue + (gateway.upstream.connections if gateway.upstream else 0))
@@ -264,6 +265,7 @@ class Service:
         if self.live.take(found):
             self.engine.adopt(found.gateway)
             limit_windows(found.gateway, self.engine.monitors)
+            self.drift.adopt(setups(found.gateway, self.engine.monitors, found.since))
 
     def _recording(self, deciding: Coroutine[Any, Any, Decision], ahead: Ahead | None = None) -> asyncio.Task[Decision]:
         """A task of its own, which going down waits for: it ends though whoever asked has left."""

@@ -93,7 +93,9 @@ class Telemetry:
         self._drift_rate = Gauge(Names.DRIFT_RATE, "Share beyond the cut, last window", labels, registry=self.registry)
 
     def drift(self, report: Report) -> None:
-        """How the drift watch stands; what is not known yet is not there."""
+        """How the drift watch stands; what is not known yet, or not watched any more, is not there."""
+        for gauge in (self._drift_alarm, self._drift_capital, self._drift_rate):
+            gauge.clear()
         for each in report.watched:
             labels = each.stage, each.monitor, each.kind
             self._drift_alarm.labels(*labels).set(each.alarm is not None)

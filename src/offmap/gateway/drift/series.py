@@ -53,6 +53,7 @@ class Setup:
         reference: (n,) numbers of calibration rows; None: those of the first ``size`` decisions.
         alpha: the share whose rate is told and tested.
         beyond: from which number on a decision counts into that rate; None: from what ``alpha`` of the reference reach.
+        since: when the bands in force at the stage were promoted; 0: they are the file's.
         share: for numbers that are 0 or 1: a window is tested for more than a point of a hundred above the reference's
             share of ones, and there is no other test.
     """
@@ -68,6 +69,7 @@ class Setup:
     alpha: float = 0.01
     beyond: float | None = None
     share: bool = False
+    since: float = 0.0
 
 
 class SeriesState(msgspec.Struct):
@@ -83,6 +85,7 @@ class SeriesState(msgspec.Struct):
     log_capital: float = 0.0
     told: list[Window] = msgspec.field(default_factory=list)
     alarm: Alarm | None = None
+    since: float = 0.0
 
 
 class Series:
@@ -98,7 +101,7 @@ class Series:
         known = setup.reference
         self._reference = None if known is None else np.sort(known)
         self._only_more = setup.share or (known is not None and len(np.unique(known)) < len(known))
-        self.state = SeriesState(setup.version, [], [])
+        self.state = SeriesState(setup.version, [], [], since=setup.since)
         self._window: deque[tuple[Look, float]] = deque()
 
     @property
@@ -107,10 +110,12 @@ class Series:
         return self.state.alarm
 
     def resume(self, state: SeriesState) -> None:
-        """Go on from there; nothing where that was another version's, or another reference's."""
+        """Go on from there; nothing where that was another version's, or another reference's, or under other bands."""
         known = self.setup.reference
         size = self.setup.size if known is None else len(known)
-        if state.version != self.setup.version or (state.below and len(state.below) != len(steps(size))):
+        if (state.version, state.since) != (self.setup.version, self.setup.since):
+            return
+        if state.below and len(state.below) != len(steps(size)):
             return
         self.state = state
         if known is None and len(state.reference) == size:
@@ -262,4 +267,5 @@ class Series:
             return f"on the {len(self.setup.reference):,} rows that it was calibrated on"
         there = len(self.state.reference)
         so_far = "" if there == self.setup.size else f", of which {there:,} are there"
-        return f"in the first {self.setup.size:,} decisions{so_far}"
+        under = " under the promoted bands" if self.setup.since else ""
+        return f"in the first {self.setup.size:,} decisions{under}{so_far}"

@@ -1,18 +1,20 @@
 """What is watched of a policy: every question that a monitor is asked and that a stage acts on, lengths, and failures.
 
-The p-values of a cascade's first monitor are compared with those of the rows that it was calibrated on. A later monitor
-sees only what the one before it left in doubt, which is not exchangeable with these: it is compared with its own first
-decisions, as are lengths and the shares of what is unscored and of what fails, of which bundles keep nothing.
+The p-values of a cascade's first monitor are compared with those of the rows that it was calibrated on, until a person
+promotes bands for its stage. A later monitor sees only what the one before it left in doubt, which is not exchangeable
+with these: it is compared with its own first decisions, as are lengths and the shares of what is unscored and of what
+fails, of which bundles keep nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from offmap.detectors.base import Question
 from offmap.features import FloatArray
-from offmap.gateway.config import Gateway, StageTable
+from offmap.gateway.config import Gateway
 from offmap.gateway.decision import Stage
 from offmap.gateway.drift.series import Setup
 from offmap.gateway.drift.told import Kind
@@ -34,13 +36,22 @@ class Versioned(Protocol):
         ...
 
 
-def setups(gateway: Gateway, monitors: Mapping[str, Versioned]) -> list[Setup]:
-    """Every number that is watched; those of one monitor at one stage share the level."""
+def setups(
+    gateway: Gateway, monitors: Mapping[str, Versioned], promoted: Mapping[Stage, float] = MappingProxyType({})
+) -> list[Setup]:
+    """Every number that is watched; those of one monitor at one stage share the level.
+
+    Args:
+        gateway: with the bands in force.
+        monitors: that run, by name.
+        promoted: stages whose bands a person promoted -> when. What these promise they promise of the traffic that they
+            were set on, so that is what a stage is compared with: the first decisions under them.
+    """
     return [
         setup
         for stage, table in gateway.stages.items()
         for number, step in enumerate(bands(table))
-        for setup in _of_monitor(gateway, stage, table, number, monitors[step.monitor])
+        for setup in _of_monitor(gateway, stage, number, monitors[step.monitor], promoted.get(stage, 0.0))
     ]
 
 
@@ -63,16 +74,17 @@ def _of_panel(panel: Panel) -> dict[Question, FloatArray]:
     return found
 
 
-def _of_monitor(gateway: Gateway, stage: Stage, table: StageTable, number: int, monitor: Versioned) -> Iterator[Setup]:
-    step, drift = bands(table)[number], gateway.drift
+def _of_monitor(gateway: Gateway, stage: Stage, number: int, monitor: Versioned, since: float) -> Iterator[Setup]:
+    table, drift = gateway.stages[stage], gateway.drift
+    step = bands(table)[number]
     cuts = {question: band[0] for question, band in heard(table, step).items() if band[0] > 0}
-    known = calibration_p_values(monitor) if number == 0 else {}
+    known = calibration_p_values(monitor) if number == 0 and not since else {}
     share = drift.level / (len(cuts) + 1 + len(_SHARES))
     same = stage, step.monitor, monitor.version
     sizes = share, drift.window, drift.reference
     for question, cut in cuts.items():
         reference = -known[question] if question in known else None
-        yield Setup(*same, question, *sizes, reference, min(cut, 0.5), -cut)
-    yield Setup(*same, "length", *sizes)
+        yield Setup(*same, question, *sizes, reference, min(cut, 0.5), -cut, since=since)
+    yield Setup(*same, "length", *sizes, since=since)
     for kind in _SHARES:
-        yield Setup(*same, kind, *sizes, beyond=0.5, share=True)
+        yield Setup(*same, kind, *sizes, beyond=0.5, share=True, since=since)

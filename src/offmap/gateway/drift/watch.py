@@ -60,8 +60,9 @@ class Watch:
 
     def __init__(self, settings: Drift, setups: Iterable[Setup], *, conversations: int = 10_000, seed: int = 0) -> None:
         self.settings = settings
-        rng = np.random.default_rng(seed)
-        self._series = {(s.stage, s.monitor, s.kind): Series(s, rng) for s in setups if settings.enabled}
+        self._rng = np.random.default_rng(seed)
+        self._series = {_key(each): Series(each, self._rng) for each in setups if settings.enabled}
+        self._adopted: list[Setup] | None = None
         self._first = Firsts(conversations * len({stage for stage, _, _ in self._series}))
         self._notes: deque[_Note] = deque()
         self._lock = threading.Lock()
@@ -82,6 +83,11 @@ class Watch:
         known = keys(conversation, decision.conversation, decision.caller)
         place = decision.at, decision.id, known, _length(conversation)
         self._notes.append(_Note(decision.stage, decision.findings, *place))
+
+    def adopt(self, setups: Iterable[Setup]) -> None:
+        """Watch these from the next ``work`` on; a stage whose bands are others now starts anew."""
+        if self.settings.enabled:
+            self._adopted = list(setups)
 
     def work(self) -> list[Alarm]:
         """Look at what waits; the alarms that are new."""
@@ -121,6 +127,9 @@ class Watch:
         return True
 
     def _work(self) -> list[Alarm]:
+        adopted, self._adopted = self._adopted, None
+        if adopted is not None:
+            self._series = {_key(each): self._goes_on(each) or Series(each, self._rng) for each in adopted}
         looks: dict[_Key, list[Look]] = {}
         for _ in range(len(self._notes)):
             note = self._notes.popleft()
@@ -132,6 +141,15 @@ class Watch:
                     looks.setdefault((note.stage, finding.monitor, kind), []).append(look)
         found = (self._series[key].add(each) for key, each in looks.items() if key in self._series)
         return [alarm for alarm in found if alarm]
+
+    def _goes_on(self, setup: Setup) -> Series | None:
+        """The series of that number where it is watched under the same bands already."""
+        known = self._series.get(_key(setup))
+        return known if known and known.setup.since == setup.since else None
+
+
+def _key(setup: Setup) -> _Key:
+    return setup.stage, setup.monitor, setup.kind
 
 
 def _looks(note: _Note, finding: Finding) -> Iterable[tuple[Kind, Look]]:
