@@ -1,5 +1,6 @@
 import pytest
 
+from offmap.gateway.config import Actions
 from offmap.gateway.keys import Keys, new_key
 
 
@@ -51,6 +52,14 @@ def test_a_decision_and_what_may_be_passed_on(client):
     assert found["action"] == "block"
     assert found["message"] == {"role": "assistant", "content": found["replacement"]}
     assert "message" not in decide(client, "input", "a bomb").json()
+
+
+def test_the_tools_that_are_left_are_told(serve):
+    client = serve(actions=Actions(unknown="modify"), fallback="read_only_tools", read_only_tools=("look", "list"))
+    for text, tools in (("quux", ["look", "list"]), ("hello", None)):
+        conversation = {"messages": [{"role": "user", "content": text}]}
+        found = client.post("/v1/decisions", json={"stage": "input", "conversation": conversation}).json()
+        assert found.get("tools") == tools
 
 
 def test_a_cut_reply(serve, cutting):

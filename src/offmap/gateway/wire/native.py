@@ -72,7 +72,8 @@ class DecisionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A decision; the fields are ``offmap.gateway.decision.Decision``'s.
 
     ``message`` is what may be passed on in place of the last message, where that is a reply and is not passed on as it
-    is. ``error`` is there, with the HTTP status 503, where the action is "error".
+    is. ``tools``: the only ones that may be called, where the fallback is "read_only_tools". ``error`` is there, with the
+    HTTP status 503, where the action is "error".
     """
 
     id: str
@@ -86,6 +87,7 @@ class DecisionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     conversation: str
     replacement: str = ""
     fallback: str = ""
+    tools: tuple[str, ...] = ()
     message: Message | None = None
     findings: tuple[Finding, ...] = ()
     forgotten: int = 0
@@ -148,11 +150,13 @@ def _answer(service: Service, decision: Decision, row: Conversation, caller: Cal
     fields: Object = {
         name: getattr(decision, name)
         for name in DecisionAnswer.__struct_fields__
-        if name not in ("message", "findings", "error")
+        if name not in ("message", "tools", "findings", "error")
     }
     told = _findings(decision, caller) if caller.may("reviewer", "admin") else ()
     passed = _passed(service, decision, row.messages[-1])
-    return DecisionAnswer(**fields, message=passed, findings=told, error=_error(decision))  # type: ignore[arg-type]
+    listed = service.engine.gateway.stages[decision.stage].read_only_tools
+    tools = listed if decision.fallback == "read_only_tools" else ()
+    return DecisionAnswer(**fields, tools=tools, message=passed, findings=told, error=_error(decision))  # type: ignore[arg-type]
 
 
 def _passed(service: Service, decision: Decision, last: Message) -> Message | None:
