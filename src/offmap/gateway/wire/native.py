@@ -72,8 +72,8 @@ class DecisionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A decision; the fields are ``offmap.gateway.decision.Decision``'s.
 
     ``message`` is what may be passed on in place of the last message, where that is a reply and is not passed on as it
-    is. ``tools``: the only ones that may be called, where the fallback is "read_only_tools". ``error`` is there, with the
-    HTTP status 503, where the action is "error".
+    is. ``tools``: the only ones that may be called, where the fallback is "read_only_tools". ``error`` is there, with
+    the HTTP status 503, where the action is "error".
     """
 
     id: str
