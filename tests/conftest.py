@@ -16,7 +16,16 @@ QUIET = (
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Where OFFMAP_SKIP_NOTHING is set a test that is skipped has failed: what it needs was to be there."""
-    report = yield
+    return failed_if_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """The same for a whole file."""
+    return failed_if_skipped((yield))
+
+
+def failed_if_skipped(report):
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("OFFMAP_SKIP_NOTHING"):
         report.outcome, report.longrepr = "failed", f"skipped, and nothing may be: {report.longrepr}"
     return report

@@ -6,8 +6,8 @@ import pytest
 
 from offmap.errors import InputError
 from offmap.gateway.config import Gateway, Step, default_gateway, parse_gateway, read_gateway
+from offmap.gateway.consistency import contradictions
 from offmap.gateway.decision import STAGES
-from offmap.gateway.policy import contradictions
 
 WHOLE = """
 name = "ours"

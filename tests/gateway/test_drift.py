@@ -282,42 +282,34 @@ def test_after_a_promotion_its_cut_is_watched_beside_the_first_decisions_under_i
     assert len(of["input", "cheap", "unsafe"].reference) == 200
 
 
-def test_a_promotion_ends_an_alarm_of_its_stage_and_of_no_other():
-    """Thresholds that were set on new traffic make a promise about it: that it is new is no alarm any more."""
+def test_a_promotion_begins_anew_what_is_about_its_cut_and_nothing_else():
+    """Thresholds that were set on new traffic make a promise about it; an outage is one under any thresholds."""
     found = watch()
     drifted(found)
     for number in range(2000, 2200):
-        outcome = "failed" if number > 2060 else "scored"
-        found.saw(decided(number, stage="input", outcome=outcome), conversation(f"i{number}"))
+        found.saw(decided(number, outcome="failed"), conversation(f"i{number}"))
     found.work()
-    before = {(alarm.stage, alarm.kind) for alarm in found.report().alarms}
-    assert {("response", "unsafe"), ("response", "unknown")} < before
-    kept = found.state()
+    before = {alarm.kind for alarm in found.report().alarms}
+    assert {"unsafe", "unknown", "error"} <= before
+    failing = standing(found, "error")
+    for number in range(2200, 2260):  # they wait while the bands change, and were decided by the old ones
+        found.saw(decided(number), conversation(f"i{number}"))
     found.adopt(promoted())
     found.work()
-    assert {alarm.stage for alarm in found.report().alarms} == {stage for stage, _ in before} - {"response"}
-    assert standing(found, "unsafe").compared.startswith("in the first 50 decisions under the promoted bands")
+    assert {"unsafe", "unknown"} & {alarm.kind for alarm in found.report().alarms} == set()
+    assert standing(found, "error").alarm == failing.alarm
+    assert standing(found, "error").decisions == failing.decisions + 60
+    assert standing(found, "unsafe").compared.endswith("under the promoted bands, of which 0 are there")
     assert standing(found, "unsafe").cut == "at p <= 0.03"
     for number in range(3000, 3400):  # as bad as what raised the alarm, from the first decision on
         found.saw(decided(number, p=0.001 * (1 + number % 7)), conversation(f"n{number}"))
     assert [alarm for alarm in found.work() if alarm.kind in ("unsafe", "unknown")] == []
     settings = gateway(window=50, reference=50).drift
     after, other = (Watch(settings, promoted(since)) for since in (5.0, 6.0))
-    assert after.resume(found.state())
-    assert other.resume(found.state())
+    for each in (after, other):
+        assert each.resume(found.state())
     assert (standing(after, "unsafe").decisions, standing(other, "unsafe").decisions) == (350, 0)
-    assert found.state() != kept
-
-
-def test_bands_that_stay_go_on():
-    found = watch()
-    drifted(found)
-    before = found.report()
-    settings = gateway(window=50, reference=50)
-    simple = SimpleNamespace(version="v1")
-    found.adopt(setups(settings, {"cheap": simple, "strong": simple}))
-    found.work()
-    assert found.report() == before
+    assert standing(other, "error").alarm
 
 
 def test_a_decision_costs_the_same_however_long_it_has_gone_on():

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.gateway.config import Actions, Audit, Gateway, Limits, MonitorTable, StageTable, Step, default_gateway
+from offmap.gateway.consistency import contradictions
 from offmap.gateway.decision import STOPS, Finding
 from offmap.gateway.engine import Clocks, Engine
 from offmap.gateway.monitors import Opened, Running
 from offmap.gateway.opening import open_monitors
-from offmap.gateway.policy import contradictions, promoted
+from offmap.gateway.policy import promoted
 from offmap.gateway.uuid7 import uuid7
 from offmap.monitor import Verdict
 

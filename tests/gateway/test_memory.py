@@ -139,3 +139,12 @@ def test_memory_stays_small_under_many_callers():
         clock.now += rng.random()
         kept.merge((rng.choice("ab"), str(rng.randrange(100))), say(*["y" * rng.randrange(60)] * rng.randrange(6)))
         assert len(kept) <= 20
+
+
+def test_what_is_looked_at_beside_a_memory_is_not_kept():
+    kept, _ = memory()
+    kept.merge(KEY, say("a", "b"))
+    for _ in range(2):
+        assert [m.content for m in kept.beside(KEY, say("c")).messages] == ["a", "b", "c"]
+    assert [m.content for m in kept.beside(("else", "conversation"), say("c")).messages] == ["c"]
+    assert len(kept) == 1

@@ -13,13 +13,11 @@ from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.evidence import Span
 from offmap.features import Features
-from offmap.gateway.config import Actions, Gateway, Limits, MonitorTable, StageTable, Step
+from offmap.gateway.config import Gateway, Limits, MonitorTable, StageTable
 from offmap.gateway.monitors import Opened, Running
 from offmap.gateway.opening import (
     JudgeScorer,
     SafeScores,
-    limit_windows,
-    most_windows,
     open_monitor,
     open_monitors,
     out_of_reach,
@@ -474,41 +472,31 @@ def test_a_monitor_that_could_never_stop_anything_is_refused():
             require_reach(gateway, {"a": Opened(Fake(), smallest=smallest)})
 
 
-def test_a_conversation_of_more_windows_than_can_be_acted_on_is_unscored():
-    """The p-value of W windows is W times the smallest of them: who pads a text would get past a monitor."""
+def test_how_long_a_conversation_may_be_for_its_answers_to_count_is_told():
+    """The p-value of W windows is W times the smallest of them."""
     gateway = Gateway(monitors={"a": MonitorTable(bundle="pocket")}, stages={"response": StageTable(("a",))})
     reach = {"unsafe": 0.001, "unknown": 0.0003}
-    opened = Opened(Fake(), smallest=reach, render=render)
-    assert most_windows(gateway, "a", opened) == 5
-    assert list(out_of_reach(gateway, {"a": opened})) == [
-        "monitors.a: a conversation of more than 5 windows is unscored, since its p-values reach p(unsafe) 0.001, "
-        "p(unknown) 0.0003 in one and cannot be acted on beyond; max_windows is 16"
+    assert list(out_of_reach(gateway, {"a": Opened(Fake(), smallest=reach, render=render)})) == [
+        "response: 'a' can act on p(unsafe) <= 0.005 of conversations of at most 5 windows, since its smallest is "
+        "0.001: longer ones are unscored"
     ]
-    for other in (Opened(Fake(), smallest=reach), Opened(Fake(), render=render)):
-        assert most_windows(gateway, "a", other) == gateway.limits.max_windows
-        assert not list(out_of_reach(gateway, {"a": other}))
-    strict = StageTable(("a",), actions=Actions(unsafe="block", unknown="allow"))
-    for table, most in ((strict, 5), (msgspec.structs.replace(strict, tier="strict"), 16)):
-        assert most_windows(msgspec.structs.replace(gateway, stages={"response": table}), "a", opened) == most
+    deaf = Opened(Fake(), smallest={"unsafe": 0.0001, "unknown": 0.006}, render=render)
+    assert list(out_of_reach(gateway, {"a": deaf})) == [
+        "response: 'a' never acts on p(unknown) <= 0.005, since its smallest is 0.006"
+    ]
+    assert not list(out_of_reach(gateway, {"a": Opened(Fake(), smallest=reach)}))
+    assert not list(out_of_reach(gateway, {"a": Opened(Fake(), render=render)}))
 
 
-def test_what_is_read_follows_the_bands_in_force():
-    gateway = Gateway(monitors={"a": MonitorTable(bundle="pocket")}, stages={"response": StageTable(("a",))})
-    narrow = Step("a", unsafe=(0.002, 0.002), unknown=(0.002, 0.002))
-    promoted = msgspec.structs.replace(gateway, stages={"response": StageTable((narrow,))})
-
+def test_a_finding_says_how_small_its_p_values_can_be():
     async def main():
-        opened = Opened(Fake(), "v", {"unsafe": 0.001, "unknown": 0.001}, render)
-        running = Running("a", opened, limits=gateway.limits, window_tokens=20)
-        texts = row("word " * 10)  # five windows
-        found = []
-        for each in (gateway, promoted):
-            limit_windows(each, {"a": running, "fake": object()})
-            found.append((await running.ask(texts)).outcome)
+        opened = Opened(Fake(), "v", {"unsafe": 0.001}, render)
+        running = Running("a", opened, limits=Limits(max_wait_ms=1), window_tokens=20)
+        found = [await running.ask(row("word " * n)) for n in (1, 10)]
         await running.drain()
-        return found
+        return [(each.windows, each.least_unsafe, each.least_unknown) for each in found]
 
-    assert asyncio.run(main()) == ["scored", "unscored"]
+    assert asyncio.run(main()) == [(1, 0.0, 0.0), (5, 0.005, 0.0)]
 
 
 def test_what_cannot_be_opened_is_named(tmp_path):

@@ -17,18 +17,18 @@ from offmap.gateway.config import (
     Upstream,
     default_gateway,
 )
+from offmap.gateway.consistency import contradictions, warnings
 from offmap.gateway.decision import Finding
 from offmap.gateway.policy import (
     TIERS,
+    Bands,
     bands,
-    contradictions,
     false_positive_rate,
     policy_id,
     promoted,
     reach,
     rule,
     signals,
-    warnings,
 )
 
 
@@ -193,6 +193,60 @@ def test_the_policy_hash_changes_with_what_decides_and_with_nothing_else():
 )
 def test_contradictions_are_told(stage, said):
     assert said in found(gateway(**stage))
+
+
+@pytest.mark.parametrize(
+    ("actions", "said"),
+    [
+        (Actions(unknown="modify"), ""),
+        (Actions(unknown="allow", unsafe="modify"), "actions.unsafe: found 'modify'"),
+        (Actions(unknown="modify", unscored="modify"), "reason: found none beside actions.unscored = 'modify'"),
+    ],
+)
+def test_only_what_is_strange_may_reach_the_model_with_fewer_tools(actions, said):
+    """What looks like harm may not, and what nobody scored only in writing."""
+    table = StageTable(("a",), actions=actions, fallback="read_only_tools", read_only_tools=("look",))
+    told = found(msgspec.structs.replace(gateway(), stages={"input": table}))
+    assert said in told
+    assert bool(told) == bool(said)
+    written = msgspec.structs.replace(table, reason="staff only")
+    assert ("reason" in found(msgspec.structs.replace(gateway(), stages={"input": written}))) is False
+
+
+def padded(windows, p=1.0, unsafe=0.001, unknown=0.0003):
+    """A finding of a text in so many windows, by a monitor whose smallest p-values in one are these."""
+    least = {"least_unsafe": windows * unsafe, "least_unknown": windows * unknown}
+    return msgspec.structs.replace(scored(min(1.0, windows * p), 1.0), windows=windows, **least)
+
+
+def test_more_windows_than_can_be_acted_on_are_unscored():
+    """The p-value of W windows is W times the smallest of them: who pads a text would get past a monitor."""
+    table = StageTable(("a",))
+    (step,) = bands(table)
+    assert signals(table, step, padded(5, 0.001), last=True) == (("unsafe",), True)
+    assert signals(table, step, padded(5), last=True) == ((), True)
+    assert signals(table, step, padded(6, 0.001), last=True) == (("unscored",), True)
+    assert signals(table, step, padded(6, unsafe=0.006), last=True) == ((), True), (
+        "that never acts, in one window either"
+    )
+    assert signals(table, step, padded(17, unsafe=0.0), last=True) == (("unscored",), True)
+    deaf = StageTable(("a",), actions=Actions(unsafe="block", unknown="allow"))
+    assert signals(deaf, step, padded(17, unsafe=0.0), last=True) == ((), True)
+    (strict,) = bands(StageTable(("a",), tier="strict"))
+    assert signals(table, strict, padded(16), last=True) == ((), True)
+
+
+def test_what_can_be_handed_on_can_be_acted_on():
+    table = StageTable(("a", "b"))
+    first, second = bands(table)
+    assert signals(table, first, padded(16, 0.001), last=False) == ((), False)
+    assert signals(table, first, padded(16), last=False) == ((), True)
+    assert signals(table, first, padded(51), last=False) == (("unscored",), True)
+    assert signals(table, second, padded(3), last=True) == (("unscored",), True)
+    doubt = Bands("a", (0.001, 0.05), (0.001, 0.05))
+    assert signals(StageTable(("a",)), doubt, padded(16, 0.001), last=True) == (("uncertain",), False)
+    ignored = StageTable(("a",), actions=Actions(uncertain="allow"))
+    assert signals(ignored, doubt, padded(16, 0.001), last=True) == (("unscored",), True)
 
 
 def test_more_contradictions():

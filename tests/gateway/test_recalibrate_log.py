@@ -221,3 +221,4 @@ def test_a_streamed_reply_is_one_row(store):
     found = logged_traffic(store, "response", ["m"])
     assert found.traffic.ids == ("id-00002", "id-00004")
     assert "3 decisions about the beginning of a streamed reply" in "; ".join(found.notes)
+    assert "under other bands more of them may be stopped" in "; ".join(found.notes)

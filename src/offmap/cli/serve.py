@@ -64,6 +64,8 @@ def serve(
 
     gateway = _gateway(config, host, port)
     with _named(config):
+        if check:
+            _family(gateway.server.host, gateway.server.port)
         keys = _keys(gateway)
         sys.stdout.write("\n".join(explain(gateway)) + "\n")
         kept = require_url(gateway.store.url)
@@ -97,7 +99,6 @@ def _keys(gateway: Gateway) -> Keys:
     from offmap.gateway.pages.session import Sessions
 
     server = gateway.server
-    _family(server.host, server.port)
     _require_another(gateway, server.host, server.port)
     keys = load_keys(Path(server.keys) if server.keys else None)
     require_closed(server.host, keys)

@@ -83,8 +83,8 @@ def parse_row(row: object) -> tuple[Conversation, ...]:
 def parse_messages(value: object, at: str = "messages") -> tuple[Message, ...]:
     """The turns of a list of OpenAI chat messages, or of offmap's own.
 
-    A ``developer`` is a system. Text parts are joined by a line break, and so are content and ``refusal``; image parts
-    are kept by reference.
+    A ``developer`` is a system. Text parts are joined by a line break; a ``refusal`` stands behind the content, as it
+    does where a reply is looked at; image parts are kept by reference.
 
     Args:
         value: a decoded JSON value.
@@ -196,7 +196,7 @@ def _message(value: object, at: str) -> Message:
     refusal = optional_text(turn.get("refusal"), f"{at}.refusal")
     return Message(
         role=role,
-        content="\n".join(filter(None, (content, refusal))),
+        content=content + refusal,
         tool_calls=_each(turn.get("tool_calls"), f"{at}.tool_calls", _tool_call),
         name=optional_text(turn.get("name"), f"{at}.name"),
         tool_call_id=optional_text(turn.get("tool_call_id"), f"{at}.tool_call_id"),

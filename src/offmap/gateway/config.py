@@ -291,7 +291,7 @@ def read_gateway(path: str | Path) -> Gateway:
         InputError: no such file, no TOML (it says at which line and column), a field of the wrong type or an unknown
             one, or a policy that contradicts itself: "gateway.toml: table.field: found X, wanted Y".
     """
-    from offmap.gateway.policy import require_consistent
+    from offmap.gateway.consistency import require_consistent
 
     path = Path(path)
     gateway = parse_gateway(read_tables(path), str(path))

@@ -41,6 +41,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         dropped: tokens that were not read; windows make it 0.
         windows: in how many parts it was read; the p-values are corrected for them. 0 where nothing was read.
         seconds: how long it took.
+        least_unsafe, least_unknown: the smallest p-values that there can be in so many windows; 0 in one, or not known.
     """
 
     monitor: str
@@ -55,6 +56,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     dropped: int = 0
     windows: int = 0
     seconds: float = 0.0
+    least_unsafe: float = 0.0
+    least_unknown: float = 0.0
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):

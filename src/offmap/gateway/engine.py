@@ -20,6 +20,7 @@ from offmap.conversation import Conversation
 from offmap.conversation.types import content_sha256
 from offmap.errors import InputError
 from offmap.gateway.config import Gateway
+from offmap.gateway.consistency import require_consistent
 from offmap.gateway.decision import Decision, Finding, Stage
 from offmap.gateway.memory import Memory
 from offmap.gateway.policy import (
@@ -28,7 +29,6 @@ from offmap.gateway.policy import (
     bands,
     enforces,
     policy_id,
-    require_consistent,
     rule,
     signals,
     without_bands,
@@ -158,7 +158,7 @@ class Engine:
             conversation_id: the caller's; without one nothing is remembered.
             caller: the name of the API key.
             deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
-            partial: whether it is a part of a reply of which more may come; told in the decision, nothing else.
+            partial: whether it is a part of a reply of which more may come: told in the decision, and not remembered.
             foreseen: what the stage's first monitor found of this very conversation already; it is not asked again.
             made: awaited with the decision before it is recorded; what is returned differs where it could not be.
 
@@ -216,7 +216,8 @@ class Engine:
     def _with_memory(self, request: Request) -> Request:
         content, forgotten, foreseen = request.content, 0, request.foreseen
         if request.stage == "conversation" and request.conversation_id:
-            known = self._memory.merge((request.caller, request.conversation_id), content.messages)
+            look = self._memory.beside if request.partial else self._memory.merge
+            known = look((request.caller, request.conversation_id), content.messages)
             content, forgotten = msgspec.structs.replace(content, messages=known.messages), known.forgotten
             foreseen = None  # that was of another conversation
         known_by = content_sha256(content)

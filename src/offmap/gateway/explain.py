@@ -7,8 +7,18 @@ from collections.abc import Iterator
 import msgspec
 
 from offmap.gateway.config import Actions, Gateway, StageTable
+from offmap.gateway.consistency import warnings
 from offmap.gateway.decision import Stage
-from offmap.gateway.policy import Bands, bands, enforces, false_positive_rate, heard, policy_id, reach, warnings
+from offmap.gateway.policy import (
+    Bands,
+    bands,
+    enforces,
+    false_positive_rate,
+    heard,
+    holds_whole,
+    policy_id,
+    reach,
+)
 from offmap.gateway.streaming import Segments
 
 _WHAT: dict[Stage, str] = {
@@ -126,7 +136,7 @@ def _total(gateway: Gateway) -> Iterator[str]:
     if "tool_call" in acting:
         yield f"Every tool call of a reply is looked at by itself: {_more(acting['tool_call'], 'call')}"
     if gateway.upstream and (replies := sum(acting.get(stage, 0.0) for stage in ("response", "conversation"))):
-        yield f"So is every choice, where a request asks for several: {_more(replies, 'choice')}"
+        yield f"Every choice, where a request asks for several, is looked at by itself: {_more(replies, 'choice')}"
     if acting:
         yield (
             "Nominal rates hold for traffic like that which the monitors were calibrated on; measure yours in shadow "
@@ -145,18 +155,17 @@ def _streams(gateway: Gateway) -> Iterator[str]:
         return
     table = gateway.stream
     cut = Segments(table.segment_chars, table.segment_growth)
-    whole = "conversation" in gateway.stages and enforces(gateway.stages["conversation"])
-    if "response" in gateway.stages:
+    if holds_whole(gateway):
+        yield "Streams: no text leaves before the conversation stage was asked about the whole reply."
+    elif "response" in gateway.stages:
         yield (
             f"Streams: text is held back until it was looked at, first after {cut.first} characters, then each time "
             f"there are {cut.growth:g} times as many; a reply of 10,000 is looked at at most "
             f"{cut.most_checks(10_000)} times. Each look reads the request and all of the reply so far; the response "
             "stage's rate is of one look."
         )
-        if whole:
+        if "conversation" in gateway.stages and enforces(gateway.stages["conversation"]):
             yield "Streams: what passed the response stage has left where the conversation stage stops the reply."
-    elif whole:
-        yield "Streams: no text leaves before the conversation stage was asked about the whole reply."
     else:
         yield "Streams: text leaves as it comes: no stage that could stop it looks at it."
     ends = "a refusal" if table.on_stop == "refusal" else "a refusal, then an error frame"
@@ -213,7 +222,8 @@ def _drift(gateway: Gateway) -> Iterator[str]:
         "Drift is watched, at the first look at each conversation: p-values against the rows that a monitor was "
         f"calibrated on, and length, unscored and failed shares against the first {drift.reference:,} decisions. An "
         f"alarm says that the nominal rates no longer hold; over the whole run it is false with probability at most "
-        f"{_percent(drift.level)} for one monitor at one stage, of which there {_are(watched)}."
+        f"{_percent(drift.level)} for one monitor at one stage, of which there {_are(watched)}. With bands "
+        "that a person promotes the run of their p-values begins anew, beside the first decisions under them."
     )
 
 

@@ -19,11 +19,12 @@ import msgspec
 
 from offmap.errors import InputError
 from offmap.gateway.config import Band, Gateway, StageTable
+from offmap.gateway.consistency import require_consistent
 from offmap.gateway.decision import Stage
 from offmap.gateway.engine import Asked
 from offmap.gateway.monitors import Running
 from offmap.gateway.opening import require_reach
-from offmap.gateway.policy import Bands, bands, heard, policy_id, require_consistent
+from offmap.gateway.policy import Bands, bands, heard, policy_id
 from offmap.gateway.store import Store, StoreError
 from offmap.gateway.store.promotions import (
     InForce,

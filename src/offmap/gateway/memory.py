@@ -78,6 +78,13 @@ class Memory:
             self._forget_oldest()
         return Remembered(merged, known.forgotten, now)
 
+    def beside(self, key: Key, messages: Sequence[Message]) -> Remembered:
+        """What ``merge`` would return, and nothing of it kept."""
+        now = self._clock()
+        self._expire(now)
+        known = self._known.get(key, Remembered(()))
+        return Remembered(_joined(known.messages, tuple(messages)), known.forgotten, now)
+
     def _expire(self, now: float) -> None:
         # In the order in which they were last seen, so the first that is young enough ends it.
         while self._known:

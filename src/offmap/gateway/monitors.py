@@ -95,10 +95,6 @@ class Running:
         """Conversations in the queue."""
         return len(self._batcher)
 
-    def read_at_most(self, windows: int) -> None:
-        """Take conversations of more windows for too long, from the next one on."""
-        self._reader.most = windows
-
     async def ask(self, conversation: Conversation, timeout: float | None = None) -> Finding:
         """What the monitor finds, within its own time and ``timeout`` seconds. Nothing that it does is raised."""
         started, reading = time.monotonic(), Reading(conversation)
@@ -154,7 +150,12 @@ class Running:
             dropped=verdict.n_dropped,
             windows=len(reading.verdicts),
             seconds=seconds,
+            least_unsafe=self._least("unsafe", len(reading.verdicts)),
+            least_unknown=self._least("unknown", len(reading.verdicts)),
         )
+
+    def _least(self, question: Question, windows: int) -> float:
+        return min(1.0, windows * (self.opened.smallest or {}).get(question, 0.0)) if windows > 1 else 0.0
 
 
 class _Worker:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,38 +175,28 @@ def require_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> None:
                 )
 
 
-def limit_windows(gateway: Gateway, monitors: Mapping[str, object]) -> None:
-    """Have each monitor read as long conversations only as the bands in force can act on."""
-    for name, each in monitors.items():
-        if isinstance(each, Running):
-            each.read_at_most(most_windows(gateway, name, each.opened))
-
-
-def most_windows(gateway: Gateway, name: str, opened: Opened) -> int:
-    """In how many windows a conversation may be read for a monitor's answers to be acted on, by what is in force.
-
-    The p-value of W windows is W times the smallest of them, so with enough windows none is small enough: who pads a
-    text would get past it. A conversation of more windows is not read and unscored, and the policy says what that
-    means. A question that can be acted on in no window is left out (``require_reach``).
-    """
-    asked = [(table, step) for table in gateway.stages.values() for step in bands(table) if step.monitor == name]
-    cuts = [(question, cut) for table, step in asked for question, (cut, _) in heard(table, step).items()]
-    least = (opened.smallest or {}) if opened.render else {}
-    pairs = [(cut, least[question]) for question, cut in cuts if question in least]
-    reaches = [math.floor(cut / p * (1 + 1e-9)) for cut, p in pairs if 0 < p <= cut]
-    return min([gateway.limits.max_windows, *reaches])
-
-
 def out_of_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> Iterator[str]:
-    """In words, which monitors read shorter conversations only than ``max_windows`` says; see ``most_windows``."""
-    for name, opened in monitors.items():
-        most = most_windows(gateway, name, opened)
-        if most < gateway.limits.max_windows:
-            least = ", ".join(f"p({question}) {p:.2g}" for question, p in (opened.smallest or {}).items())
-            yield (
-                f"monitors.{name}: a conversation of more than {most} windows is unscored, since its p-values reach "
-                f"{least} in one and cannot be acted on beyond; max_windows is {gateway.limits.max_windows}"
-            )
+    """In words, of how many windows a conversation may be for a monitor's answers to be acted on.
+
+    The p-value of W windows is W times the smallest of them, so with enough windows none is small enough, and the
+    conversation is unscored.
+    """
+    most = gateway.limits.max_windows
+    for stage, table in gateway.stages.items():
+        for step in bands(table):
+            opened = monitors[step.monitor]
+            for question, (cut, *_) in heard(table, step).items():
+                reach = (opened.smallest or {}).get(question, 0.0)
+                if opened.render and reach > cut:
+                    yield (
+                        f"{stage}: {step.monitor!r} never acts on p({question}) <= {cut:g}, since its smallest is "
+                        f"{reach:.2g}"
+                    )
+                elif opened.render and cut < most * reach:
+                    yield (
+                        f"{stage}: {step.monitor!r} can act on p({question}) <= {cut:g} of conversations of at most "
+                        f"{int(cut / reach)} windows, since its smallest is {reach:.2g}: longer ones are unscored"
+                    )
 
 
 def write_safe_scores(path: str | Path, judge: Judge, conversations: Sequence[Conversation]) -> SafeScores:

@@ -9,8 +9,7 @@ which are for traffic like that which the monitor was calibrated on. Knows nothi
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -19,14 +18,12 @@ import msgspec
 
 from offmap.combination import QUESTIONS
 from offmap.detectors.base import Question
-from offmap.errors import InputError
 from offmap.gateway.config import Act, Band, Gateway, StageTable, Tier
-from offmap.gateway.decision import Action, Finding, Outcome, Stage, Status
+from offmap.gateway.decision import Action, Finding, Outcome, Status
 
 Signal = Literal["unsafe", "unknown", "uncertain", "unscored", "error", "pass"]
 """What traffic met. ``error``: a monitor failed, was too slow, or had no room; ``pass``: nothing that counts."""
 ERRORS: frozenset[Outcome] = frozenset({"failed", "timeout", "overloaded"})
-_NAME = re.compile(r"[\w.-](?:[\w. -]{0,62}[\w.-])?")
 SEVERITY: tuple[Action, ...] = get_args(Action)
 """Every action, the least severe first: of several that traffic meets the last is done."""
 
@@ -130,10 +127,23 @@ def signals(stage: StageTable, step: Bands, finding: Finding, *, last: bool) -> 
     if finding.outcome != "scored" or not answered or not all(0 <= p_value <= 1 for _, p_value, _ in answered):
         return ("unscored",), stage.actions.unscored != "allow"
     found = tuple(question for question, p_value, (stop, _) in answered if p_value <= stop)
+    if not found and _blind(stage, step, finding, last=last):
+        return ("unscored",), stage.actions.unscored != "allow"
     between = any(stop < p_value <= passing for _, p_value, (stop, passing) in answered)
     if found:
         return found, True
     return (("uncertain",) if between and last else ()), not between
+
+
+def _blind(stage: StageTable, step: Bands, finding: Finding, *, last: bool) -> bool:
+    """Whether a question could be acted on in one window and cannot in as many as were read: p-values grow with them.
+
+    Without this who pads a text would get past a monitor whose p-values do not become small.
+    """
+    least: dict[Question, float] = {"unsafe": finding.least_unsafe, "unknown": finding.least_unknown}
+    passes = last and stage.actions.uncertain == "allow"
+    edges = {question: stop if passes else passing for question, (stop, passing) in heard(stage, step).items()}
+    return any(least[each] / max(1, finding.windows) <= edge < least[each] for each, edge in edges.items())
 
 
 def rule(stage: StageTable, met: Sequence[Signal], *, enforced: bool) -> Ruling:
@@ -155,11 +165,22 @@ def enforces(stage: StageTable) -> bool:
 def sees_more(gateway: Gateway, conversation_id: str) -> bool:
     """Whether the conversation stage is to be asked about a reply that the response stage was asked about.
 
-    Without an id nothing is remembered, so it would look at the same messages. It is asked unless its policy is the
+    Without an id nothing is remembered, so it would look at the same messages. It is asked unless it would decide the
     same too: whoever leaves the id out gets past no stage.
     """
-    table = gateway.stages.get("conversation")
-    return table is not None and (bool(conversation_id) or table != gateway.stages.get("response"))
+    whole, reply = gateway.stages.get("conversation"), gateway.stages.get("response")
+    if whole is None or reply is None or conversation_id:
+        return whole is not None
+    return msgspec.structs.replace(whole, refusal=reply.refusal, reason=reply.reason) != reply
+
+
+def holds_whole(gateway: Gateway) -> bool:
+    """Whether no text of a reply may leave before all of it was looked at.
+
+    So it is where the conversation stage may stop it and the response stage does not look at every reply before.
+    """
+    whole, reply = gateway.stages.get("conversation"), gateway.stages.get("response")
+    return whole is not None and enforces(whole) and not (reply and enforces(reply) and reply.percent >= 100)
 
 
 def promoted(percent: float, key: str) -> bool:
@@ -194,143 +215,6 @@ def without_bands(gateway: Gateway) -> Gateway:
         for stage, table in gateway.stages.items()
     }
     return replace(gateway, stages=bare)
-
-
-def require_consistent(gateway: Gateway, name: str = "gateway.toml") -> None:
-    """Refuse a policy that contradicts itself.
-
-    Raises:
-        InputError: with the first contradiction.
-    """
-    for found in contradictions(gateway):
-        raise InputError(f"{name}: {found}")
-
-
-def contradictions(gateway: Gateway) -> Iterator[str]:
-    """Every place where a policy says what cannot be done, or leaves open what must be said."""
-    if not gateway.stages:
-        yield "stages: found none, wanted at least one"
-    if not _NAME.fullmatch(gateway.name):
-        yield f"name: found {gateway.name[:80]!r}, wanted up to 64 letters, digits and any of _ . -"
-    for name, monitor in gateway.monitors.items():
-        if not _NAME.fullmatch(name):
-            yield f"monitors: found the name {name[:80]!r}, wanted up to 64 letters, digits, spaces and any of _ . -"
-        if bool(monitor.bundle) == bool(monitor.judge):
-            yield f"monitors.{name}: found {'both' if monitor.bundle else 'neither'}, wanted a bundle or a judge"
-    for stage, table in gateway.stages.items():
-        for found in _stage_contradictions(gateway, stage, table):
-            yield f"stages.{stage}.{found}"
-    if gateway.audit.on_error == "allow" and not gateway.audit.reason.strip():
-        yield "audit.reason: found none beside on_error = 'allow', wanted why unrecorded traffic may go on"
-    yield from _review_contradictions(gateway)
-
-
-def warnings(gateway: Gateway) -> Iterator[str]:
-    """What is allowed and probably not meant."""
-    asked = {step.monitor for table in gateway.stages.values() for step in table.steps}
-    for name in gateway.monitors:
-        if name not in asked:
-            yield f"monitors.{name}: no stage asks it"
-    if gateway.audit.keep_days and gateway.audit.capture == "none":
-        yield "audit.keep_days: no content is kept, so there is nothing to remove"
-    if gateway.audit.before == "upstream" and not gateway.upstream:
-        yield "audit.before: there is no upstream, so nothing waits for it"
-    for stage, table in gateway.stages.items():
-        at = f"stages.{stage}"
-        judged = [bool(gateway.monitors[s.monitor].judge) for s in table.steps if s.monitor in gateway.monitors]
-        if judged and judged[0] and not all(judged):
-            yield f"{at}.cascade: a judge is asked first; a cheap monitor before it saves most of its calls"
-        if stage == "input" and table.actions.unknown != "allow":
-            yield (
-                f"{at}.actions.unknown: a monitor calibrated on conversations that end with a reply finds safe prompts "
-                "unknown more often than its p-values say; calibrate one on prompts, or say 'allow'"
-            )
-        yield from (f"{at}.{found}" for found in (*_walls(table), *_idle(table), *_unused_tier(table)))
-        if not enforces(table):
-            yield f"{at}: nothing is done, only recorded"
-
-
-def _walls(table: StageTable) -> Iterator[str]:
-    """Bands that nothing gets past: every p-value is at most 1."""
-    steps = bands(table)
-    for number, step in enumerate(steps):
-        for question, (stop, passing) in heard(table, step).items():
-            at = f"cascade[{number}].{question}: {step.monitor!r}"
-            if stop >= 1:
-                act = getattr(table.actions, question)
-                yield f"{at} acts at p <= 1, which every p-value is: all that it is asked about meets {act!r}"
-            elif passing >= 1 and number == len(steps) - 1 and table.actions.uncertain != "allow":
-                act = table.actions.uncertain
-                yield f"{at} lets nothing pass, since no p-value is above 1: what it does not stop meets {act!r}"
-
-
-def _idle(table: StageTable) -> Iterator[str]:
-    """A last monitor whose bands stop nothing: every p-value is above 0."""
-    steps = bands(table)
-    passes = table.actions.uncertain == "allow"
-    if steps and all(stop <= 0 and (passes or passing <= 0) for stop, passing in heard(table, steps[-1]).values()):
-        at = f"cascade[{len(steps) - 1}]: {steps[-1].monitor!r}"
-        yield f"{at} never stops anything: it acts at p <= 0, which no p-value is"
-
-
-def _unused_tier(table: StageTable) -> Iterator[str]:
-    """A tier beside bands that leave it nothing to say."""
-    usual = msgspec.structs.replace(table, tier="balanced")
-    told = [[heard(each, step) for step in bands(each)] for each in (table, usual)]
-    if table.tier != usual.tier and told[0] == told[1] and enforces(table) == enforces(usual):
-        yield f"tier: {table.tier!r} changes nothing: every monitor of the cascade has bands of its own"
-
-
-def _stage_contradictions(gateway: Gateway, stage: Stage, table: StageTable) -> Iterator[str]:
-    if table.cascade:
-        yield from _cascade_contradictions(gateway, table)
-    else:
-        yield "cascade: found no monitor, wanted at least one"
-    if table.actions.unsafe == "allow":
-        yield "actions.unsafe: found 'allow', wanted another action; mode = 'shadow' records without acting"
-    opened = ["on_error"] * (table.on_error == "allow") + ["actions.unscored"] * (table.actions.unscored == "allow")
-    if opened and not table.reason.strip():
-        yield f"reason: found none beside {opened[0]} = 'allow', wanted why such traffic may go on"
-    yield from _fallback_contradictions(stage, table)
-
-
-def _cascade_contradictions(gateway: Gateway, table: StageTable) -> Iterator[str]:
-    names = [step.monitor for step in table.steps]
-    for number, step in enumerate(table.steps):
-        if step.monitor not in gateway.monitors:
-            known = ", ".join(gateway.monitors) or "none"
-            yield f"cascade[{number}]: found {step.monitor!r}, wanted a monitor of the file; there are: {known}"
-        if step.monitor in names[:number]:
-            yield f"cascade[{number}]: found {step.monitor!r} again, wanted each monitor once"
-        for question, band in (("unsafe", step.unsafe), ("unknown", step.unknown)):
-            if band is not None and band[0] > band[1]:
-                yield f"cascade[{number}].{question}: found {list(band)}, wanted [stop, pass] with stop <= pass"
-    for number, each in enumerate(bands(table)[:-1]):
-        if all(low >= high for low, high in heard(table, each).values()):
-            yield f"cascade[{number}]: its bands leave nothing open, wanted one in which the next monitor is asked"
-
-
-def _fallback_contradictions(stage: Stage, table: StageTable) -> Iterator[str]:
-    modifies = "modify" in msgspec.structs.astuple(table.actions)
-    if not table.refusal.strip():
-        yield "refusal: found no text, wanted what stands in place of what is stopped"
-    if modifies and table.fallback == "refusal":
-        yield "fallback: found 'refusal' beside an action 'modify', wanted 'partial' or 'read_only_tools'"
-    if not modifies and table.fallback != "refusal":
-        yield f"fallback: found {table.fallback!r}, which only 'modify' uses; wanted an action 'modify' or 'refusal'"
-    if stage == "input" and modifies and table.fallback != "read_only_tools":
-        yield "fallback: found one that cuts, wanted 'read_only_tools' or no 'modify': there is no reply yet to be cut"
-    if table.fallback == "read_only_tools" and not table.read_only_tools:
-        yield "read_only_tools: found none, wanted the names of the tools that may still be called"
-
-
-def _review_contradictions(gateway: Gateway) -> Iterator[str]:
-    if not escalates(gateway):
-        return
-    if gateway.review.timeout_s <= 0:
-        yield f"review.timeout_s: found {gateway.review.timeout_s}, wanted a time after which the default is decided"
-    if gateway.review.default == "allow" and not gateway.review.reason.strip():
-        yield "review.reason: found none beside default = 'allow', wanted why what nobody looked at may go on"
 
 
 def escalates(gateway: Gateway) -> bool:

@@ -81,9 +81,6 @@ class Reader:
         limits: of a call (``max_batch``, in windows) and of a conversation (``max_windows``).
         window_tokens: of a window, at most; 0: what the model reads at once.
         seconds: that a call about more than one window is to take at most for what it reads.
-
-    Attributes:
-        most: windows of a conversation; one of more is not read.
     """
 
     def __init__(
@@ -96,7 +93,7 @@ class Reader:
         seconds: float = math.inf,
     ) -> None:
         self._scorer, self._render, self._window_tokens, self._seconds = scorer, render, window_tokens, seconds
-        self._call, self.most = limits.max_batch, limits.max_windows
+        self._call, self._most = limits.max_batch, limits.max_windows
         self._pace = Pace()
 
     def left(self, reading: Reading) -> int:
@@ -126,13 +123,13 @@ class Reader:
             found = self._windows(reading.conversation)
         except Exception as error:  # it alone cannot be read: its neighbours are
             found, reading.error = (), error
-        reading.windows = found if len(found) <= self.most else ()
+        reading.windows = found if len(found) <= self._most else ()
         return len(found)
 
     def _windows(self, conversation: Conversation) -> tuple[Window, ...]:
         if self._render is None:
             return (Window.whole(conversation),)
-        return tuple(islice(windows(conversation, self._render, self._window_tokens), self.most + 1))
+        return tuple(islice(windows(conversation, self._render, self._window_tokens), self._most + 1))
 
     def _turns(self, batch: Sequence[Reading]) -> list[list[Window]]:
         """The windows of each that are read now: one, then more, in the order of the batch while there is room."""

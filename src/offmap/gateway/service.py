@@ -21,7 +21,7 @@ from offmap.gateway.drift import Watch, setups
 from offmap.gateway.engine import Asked, Engine
 from offmap.gateway.keys import Keys, load_keys, require_closed
 from offmap.gateway.live import Effective, Live
-from offmap.gateway.opening import limit_windows, open_monitors
+from offmap.gateway.opening import open_monitors
 from offmap.gateway.policy import ERRORS
 from offmap.gateway.request import Ask
 from offmap.gateway.store import AuditLog, ReviewRules, Store, StoreError, open_store
@@ -85,7 +85,6 @@ class Service:
         self.drift = Watch(gateway.drift, setups(now.gateway, running, now.since), conversations=known)
         self.upkeep = Upkeep(self.store, gateway, self.drift, self.telemetry)
         self.engine = Engine(now.gateway, running, self.log)
-        limit_windows(now.gateway, running)
         self.draining = False
         self.pending = self._foreseeing = 0
         self.exchanges = Exchanges(gateway.server.queue + (gateway.upstream.connections if gateway.upstream else 0))
@@ -264,7 +263,6 @@ class Service:
     def _adopt(self, found: Effective) -> None:
         if self.live.take(found):
             self.engine.adopt(found.gateway)
-            limit_windows(found.gateway, self.engine.monitors)
             self.drift.adopt(setups(found.gateway, self.engine.monitors, found.since))
 
     def _recording(self, deciding: Coroutine[Any, Any, Decision], ahead: Ahead | None = None) -> asyncio.Task[Decision]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.trace import Span, Tracer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from offmap.combination import QUESTIONS
 from offmap.gateway.config import Gateway
 from offmap.gateway.decision import Decision, Finding, Stage
 from offmap.gateway.drift import Report
@@ -41,7 +42,6 @@ class Names:
     EVALUATION_NAME = "gen_ai.evaluation.name"
     EVALUATION_SCORE = "gen_ai.evaluation.score.value"
     EVALUATION_LABEL = "gen_ai.evaluation.score.label"
-    EXPLANATION = "gen_ai.evaluation.explanation"
     LATENCY = "offmap_guardrail_latency_seconds"
     BYPASSES = "offmap_guardrail_bypasses_total"
     DECISIONS = "offmap_guardrail_decisions_total"
@@ -90,12 +90,17 @@ class Telemetry:
         labels = Names.DRIFT_LABELS
         self._drift_alarm = Gauge(Names.DRIFT_ALARM, "1 where drift was found", labels, registry=self.registry)
         self._drift_capital = Gauge(Names.DRIFT_CAPITAL, "Of the martingale, from 1", labels, registry=self.registry)
+        self._drifting: set[tuple[str, str, str]] = set()
         self._drift_rate = Gauge(Names.DRIFT_RATE, "Share beyond the cut, last window", labels, registry=self.registry)
 
     def drift(self, report: Report) -> None:
         """How the drift watch stands; what is not known yet, or not watched any more, is not there."""
-        for gauge in (self._drift_alarm, self._drift_capital, self._drift_rate):
-            gauge.clear()
+        watched: set[tuple[str, str, str]] = {(each.stage, each.monitor, each.kind) for each in report.watched}
+        for gone in self._drifting - watched:
+            for gauge in (self._drift_alarm, self._drift_capital, self._drift_rate):
+                with suppress(KeyError):  # nothing was known of it yet
+                    gauge.remove(*gone)
+        self._drifting = watched
         for each in report.watched:
             labels = each.stage, each.monitor, each.kind
             self._drift_alarm.labels(*labels).set(each.alarm is not None)
@@ -177,19 +182,19 @@ def _attributes(decision: Decision) -> dict[str, str | float]:
         Names.VALUE: decision.action,
         Names.REASON: decision.rule,
         Names.SOURCE: "offmap",
-        Names.CATEGORY: decision.rule.partition(".")[2],
     }
+    category = decision.rule.partition(".")[2]
     p_values = [each.p_value for each in decision.findings if each.p_value is not None]
+    found |= {Names.CATEGORY: category} if category in QUESTIONS else {}
     return found | ({Names.SCORE: 1.0 - min(p_values)} if p_values else {})
 
 
 def _evaluations(decision: Decision) -> Iterator[dict[str, str | float]]:
-    """What each monitor that was asked found, without content: its p-value, what came of it, what was then ruled."""
+    """What each monitor that was asked found, without content: its outcome, and 1 - p as in the risk score."""
     for finding in decision.findings:
         if finding.outcome != "skipped":
             found: dict[str, str | float] = {
                 Names.EVALUATION_NAME: finding.monitor,
                 Names.EVALUATION_LABEL: finding.outcome,
-                Names.EXPLANATION: decision.rule,
             }
-            yield found | ({Names.EVALUATION_SCORE: finding.p_value} if finding.p_value is not None else {})
+            yield found | ({Names.EVALUATION_SCORE: 1.0 - finding.p_value} if finding.p_value is not None else {})

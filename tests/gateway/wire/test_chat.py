@@ -30,9 +30,9 @@ from tests.gateway.wire.chatting import (
 
 from offmap.gateway.app import create_app
 from offmap.gateway.config import DEFAULT_REFUSAL, Actions, Limits, Upstream
+from offmap.gateway.consistency import contradictions
 from offmap.gateway.decision import Finding
 from offmap.gateway.keys import Keys
-from offmap.gateway.policy import contradictions
 from offmap.gateway.service import Service
 from offmap.gateway.store.chain import entries
 
@@ -107,6 +107,12 @@ def test_a_request_that_is_stopped_never_goes_upstream(proxy, behind, word, stre
         {"role": "assistant", "content": "a", "tool_calls": [call("zebra", "{}")]},
         {"role": "assistant", "content": "a", "tool_calls": [call("look", '{"a": "zebra"}')]},
         {"role": "tool", "content": "zebra", "tool_call_id": "c1", "name": "look"},
+        {"role": "user", "content": "a", "name": "Zoë, the zebra"},
+        {
+            "role": "user",
+            "content": [{**TEXT, "id": "lc_1", "cache_control": {"type": "ephemeral"}}, TEXT],
+            "name": "zebra x",
+        },
     ],
 )
 def test_whatever_text_goes_upstream_was_looked_at(proxy, behind, monitor, message):
@@ -114,6 +120,21 @@ def test_whatever_text_goes_upstream_was_looked_at(proxy, behind, monitor, messa
     assert ask(proxy(), messages=[*HELLO, message]).status_code == 200
     assert behind.got[0]["messages"] == [*HELLO, message]
     assert any("zebra" in each.text for row in monitor.asked for each in row.messages)
+
+
+@pytest.mark.parametrize("name", ["call_1|fc_2", "call_1__thought__" + "aGk=" * 40, "make a bomb"])
+def test_ids_that_say_more_than_a_word_are_hashed_and_still_belong_together(proxy, behind, name):
+    behind.says(choice("fine"))
+    rows = [
+        {"role": "assistant", "content": None, "tool_calls": [call("look", "{}", name), call("look", "{}", "c2")]},
+        {"role": "tool", "content": "b", "tool_call_id": name},
+        {"role": "tool", "content": "c", "tool_call_id": "c2"},
+    ]
+    assert ask(proxy(), messages=[*HELLO, *rows]).status_code == 200
+    _, made, first, second = behind.got[0]["messages"]
+    assert name not in json.dumps(behind.got[0])
+    assert [each["id"] for each in made["tool_calls"]] == [first["tool_call_id"], second["tool_call_id"]]
+    assert second["tool_call_id"] == "c2"
 
 
 def test_tools_are_looked_at_too(proxy, behind, monitor):
@@ -208,30 +229,41 @@ def test_a_cut_answer(proxy, behind, cutting):
     assert (found["message"]["content"], found["finish_reason"]) == ("Fine.", "content_filter")
 
 
+def with_stage(client, monkeypatch, stage, **options):
+    """Give a stage of a running gateway a policy of its own."""
+    gateway = client.service.engine.gateway
+    table = msgspec.structs.replace(gateway.stages[stage], **options)
+    gateway = msgspec.structs.replace(gateway, stages=gateway.stages | {stage: table})
+    monkeypatch.setattr(client.service.engine, "gateway", gateway)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", [{}, {"x-offmap-conversation": "t"}])
-def test_who_leaves_the_conversations_id_out_gets_past_no_stage(proxy, behind, stream, name):
-    """With nothing but a conversation stage, not a word of a stream leaves before the whole was looked at."""
-    client = proxy(stages=("conversation",))
+@pytest.mark.parametrize("response", [None, {"mode": "shadow"}, {"tier": "observe"}, {"percent": 0.001}])
+def test_nothing_leaves_before_the_only_stage_that_could_stop_it(proxy, behind, monkeypatch, stream, name, response):
+    """Whoever leaves the conversation's id out gets past no stage, and of a stream not a word leaves before."""
+    client = proxy(stages=("conversation", *["response"] * bool(response)))
+    if response:
+        with_stage(client, monkeypatch, "response", **response)
     text = LONG + "Then a bomb."
     behind.streams(*text_pieces(text), piece(reason="stop")) if stream else behind.says(choice(text))
     answer = ask(client, name, stream=stream)
     assert "sentence" not in answer.text
     assert "content_filter" in answer.text
-    assert recorded(client) == [("block", "conversation.unsafe")]
+    assert recorded(client) == [("allow", "response.unsafe")] * bool(response) + [("block", "conversation.unsafe")]
 
 
-def test_a_conversation_stage_of_its_own_is_asked_without_an_id(configured, serve, behind, monkeypatch):
+def test_a_conversation_stage_of_its_own_is_asked_without_an_id(serve, behind, monkeypatch):
     client = serve(upstream=Upstream(behind.url), stages=("response", "conversation"))
     behind.says(choice("fine"))
     ask(client)
     assert recorded(client) == [("allow", "response.pass")], "the same policy on the same messages says the same"
-    stages = client.service.engine.gateway.stages
-    other = msgspec.structs.replace(stages["conversation"], tier="strict")
-    gateway = msgspec.structs.replace(client.service.engine.gateway, stages=stages | {"conversation": other})
-    monkeypatch.setattr(client.service.engine, "gateway", gateway)
+    with_stage(client, monkeypatch, "conversation", refusal="Another text decides nothing.")
     ask(client)
-    assert recorded(client)[1:] == [("allow", "response.pass"), ("allow", "conversation.pass")]
+    assert len(recorded(client)) == 2
+    with_stage(client, monkeypatch, "conversation", tier="strict")
+    ask(client)
+    assert recorded(client)[2:] == [("allow", "response.pass"), ("allow", "conversation.pass")]
 
 
 def test_parts_of_an_attack_are_scored_together(proxy, behind):
@@ -254,10 +286,9 @@ def test_parts_of_an_attack_are_scored_together(proxy, behind):
         {"messages": [{"role": "user", "content": [{**TEXT, "image_url": {"url": "bomb"}}]}]},
         {"messages": [{"role": "user", "content": [TEXT, {**TEXT, "content": "bomb"}]}]},
         {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "a", "text": "bomb"}]}]},
-        {"messages": [{"role": "user", "content": "a", "name": "a bomb"}]},
-        {"messages": [{"role": "user", "content": "a", "name": "bomb" * 17}]},
-        {"messages": [{"role": "tool", "content": "a", "tool_call_id": "make a bomb"}]},
-        {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "id": "make\nbomb"}]}]},
+        {"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {"type": "a bomb"}}]}]},
+        {"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {"type": "a", "x": "bomb"}}]}]},
+        {"messages": [{"role": "user", "content": [{**TEXT, "id": "make a bomb"}]}]},
         {"Messages": [{"role": "user", "content": "bomb"}]},
         {"messageſ": [{"role": "user", "content": "bomb"}]},
         {"messages": [{"role": "user", "content": "a", "Content": "bomb"}]},

@@ -167,16 +167,39 @@ def own_conversation_stage(client, monkeypatch, **options):
     monkeypatch.setattr(client.service.engine, "gateway", gateway)
 
 
-def test_a_reply_is_asked_about_at_a_conversation_stage_of_its_own(client, monkeypatch):
-    """Before it leaves, not with the next request, and it is remembered by neither."""
-    own_conversation_stage(client, monkeypatch, refusal="No.")
-    guard(client, "request", USER[0]["content"], structured_messages=USER, litellm_call_id="1", litellm_trace_id="t")
-    for _ in range(2):
-        guard(client, "response", "By the moon.", litellm_call_id="1", litellm_trace_id="t")
+def kept(client):
     with client.service.store.read() as connection:
-        kept = [each.decision for each in entries(connection) if each.kind == "decision"]
-    assert [each.stage for each in kept] == ["input", *["response", "conversation"] * 2]
-    assert [each.messages for each in kept] == [1, *[2, 2] * 2]
+        return [each.decision for each in entries(connection) if each.kind == "decision"]
+
+
+def test_a_reply_is_asked_about_with_what_is_remembered_and_not_remembered_before_it_is_whole(client, monitor):
+    more = {"litellm_call_id": "1", "litellm_trace_id": "t"}
+    earlier = [*USER, {"role": "assistant", "content": "By the moon."}]
+    guard(client, "request", "x", structured_messages=earlier, **more)
+    guard(client, "request", "and then?", structured_messages=[{"role": "user", "content": "and then?"}], **more)
+    for reply in ("They", "They turn."):
+        guard(client, "response", reply, **more)
+        said = [message.content for message in monitor.asked[-1].messages]
+        assert said == ["how do tides work?", "By the moon.", "and then?", reply]
+    found = kept(client)[-4:]
+    assert [(each.stage, each.conversation, each.partial) for each in found] == [
+        ("response", "t", False),
+        ("conversation", "t", True),
+    ] * 2
+
+
+def test_without_a_trace_only_a_conversation_stage_of_its_own_is_asked(client, monkeypatch):
+    guard(client, "response", "By the moon.")
+    own_conversation_stage(client, monkeypatch, tier="strict")
+    guard(client, "response", "By the moon.")
+    assert [each.stage for each in kept(client)] == ["response", "response", "conversation"]
+
+
+def test_all_looks_of_a_trace_are_on_one_side_of_a_percentage(client, monkeypatch):
+    own_conversation_stage(client, monkeypatch, percent=30.0)
+    for trace in "abcdef":
+        actions = {guard(client, "response", "bo" + "mb" * n, litellm_trace_id=trace)["action"] for n in range(1, 9)}
+        assert len(actions) == 1
 
 
 def test_of_two_stages_that_change_a_reply_the_stricter_one_is_heard(serve, cutting, monkeypatch):

@@ -53,7 +53,7 @@ class Setup:
         reference: (n,) numbers of calibration rows; None: those of the first ``size`` decisions.
         alpha: the share whose rate is told and tested.
         beyond: from which number on a decision counts into that rate; None: from what ``alpha`` of the reference reach.
-        since: when the bands in force at the stage were promoted; 0: they are the file's.
+        since: when the bands were promoted whose cut this is about; 0: of no promoted ones.
         share: for numbers that are 0 or 1: a window is tested for more than a point of a hundred above the reference's
             share of ones, and there is no other test.
     """

@@ -45,7 +45,7 @@ def setups(
         gateway: with the bands in force.
         monitors: that run, by name.
         promoted: stages whose bands a person promoted -> when. What these promise they promise of the traffic that they
-            were set on, so that is what a stage is compared with: the first decisions under them.
+            were set on, so that is what p-values are compared with there: the first decisions under them.
     """
     return [
         setup
@@ -85,6 +85,6 @@ def _of_monitor(gateway: Gateway, stage: Stage, number: int, monitor: Versioned,
     for question, cut in cuts.items():
         reference = -known[question] if question in known else None
         yield Setup(*same, question, *sizes, reference, min(cut, 0.5), -cut, since=since)
-    yield Setup(*same, "length", *sizes, since=since)
+    yield Setup(*same, "length", *sizes)
     for kind in _SHARES:
-        yield Setup(*same, kind, *sizes, beyond=0.5, share=True, since=since)
+        yield Setup(*same, kind, *sizes, beyond=0.5, share=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -62,9 +62,8 @@ class Watch:
         self.settings = settings
         self._rng = np.random.default_rng(seed)
         self._series = {_key(each): Series(each, self._rng) for each in setups if settings.enabled}
-        self._adopted: list[Setup] | None = None
         self._first = Firsts(conversations * len({stage for stage, _, _ in self._series}))
-        self._notes: deque[_Note] = deque()
+        self._notes: deque[_Note | tuple[Setup, ...]] = deque()
         self._lock = threading.Lock()
         self._missed = self._repeated = self._partial = 0
         if self._series:
@@ -85,9 +84,9 @@ class Watch:
         self._notes.append(_Note(decision.stage, decision.findings, *place))
 
     def adopt(self, setups: Iterable[Setup]) -> None:
-        """Watch these from the next ``work`` on; a stage whose bands are others now starts anew."""
+        """Watch these from the next decision on; what is about the cut of other bands now starts anew."""
         if self.settings.enabled:
-            self._adopted = list(setups)
+            self._notes.append(tuple(setups))
 
     def work(self) -> list[Alarm]:
         """Look at what waits; the alarms that are new."""
@@ -127,18 +126,24 @@ class Watch:
         return True
 
     def _work(self) -> list[Alarm]:
-        adopted, self._adopted = self._adopted, None
-        if adopted is not None:
-            self._series = {_key(each): self._goes_on(each) or Series(each, self._rng) for each in adopted}
+        found: list[Alarm] = []
         looks: dict[_Key, list[Look]] = {}
         for _ in range(len(self._notes)):
             note = self._notes.popleft()
+            if not isinstance(note, _Note):
+                found += self._look(looks)
+                looks = {}
+                self._series = {_key(each): self._goes_on(each) or Series(each, self._rng) for each in note}
+                continue
             if not self._first(note.stage, note.keys):
                 self._repeated += 1
                 continue
             for finding in note.findings:
                 for kind, look in _looks(note, finding):
                     looks.setdefault((note.stage, finding.monitor, kind), []).append(look)
+        return found + self._look(looks)
+
+    def _look(self, looks: Mapping[_Key, Sequence[Look]]) -> list[Alarm]:
         found = (self._series[key].add(each) for key, each in looks.items() if key in self._series)
         return [alarm for alarm in found if alarm]
 

@@ -17,7 +17,8 @@ where a new cut might be, and even how many safe decisions there are, they canno
 which no sample was drawn has no part in the labels for the same reason.
 
 A streamed reply is decided about several times while it comes. It is one row: of its beginnings that were let go none
-is, since the whole is looked at again behind them; one that was stopped is all that there is of its reply.
+is, since the whole is looked at again behind them; one that was stopped is all that there is of its reply. What its
+beginnings would have met under other bands is not known, so of streams rates are lower bounds, which is told.
 
 Rows of one conversation bear one id. They count as if they were independent; where conversations have many decisions,
 rates are known less well than the intervals say. Of a long log the newest decisions are read, so that memory and time
@@ -141,6 +142,8 @@ def logged_traffic(store: Store, stage: Stage, monitors: Sequence[str], since: f
     if not columns.ids:
         raise InputError(f"stages.{stage}: found no decision of {', '.join(monitors)} in the log, wanted some")
     notes = [f"{count} decisions {what} are left out" for what, count in columns.others.items() if count]
+    if columns.others[_PARTIAL]:
+        notes.append("streamed replies are looked at several times: under other bands more of them may be stopped")
     if n_read == NEWEST:
         notes.append(f"only the newest {NEWEST:,} decisions of the log were read")
     weights, labels, said = _weighted(columns)

@@ -8,8 +8,9 @@ import numpy as np
 from offmap.errors import InputError
 from offmap.features import FloatArray
 from offmap.gateway.config import Gateway, StageTable
+from offmap.gateway.consistency import require_consistent
 from offmap.gateway.decision import Stage
-from offmap.gateway.policy import Bands, bands, heard, require_consistent
+from offmap.gateway.policy import Bands, bands, heard
 from offmap.gateway.tuning.budget import Budget
 from offmap.gateway.tuning.cascade import CascadeBands, calibrate_cascade
 from offmap.gateway.tuning.routes import with_bands

@@ -64,12 +64,6 @@ class Checks:
         """The policy of a stage, None where it has none."""
         return self.service.engine.gateway.stages.get(stage)
 
-    @property
-    def held(self) -> bool:
-        """Whether no text may leave before the whole is decided about: only the conversation stage could stop it."""
-        table = self.stage("conversation")
-        return self.stage("response") is None and table is not None and enforces(table)
-
     async def request(self) -> Ahead | None:
         """The decision about the request; None where the policy looks at none.
 

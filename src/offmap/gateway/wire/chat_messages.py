@@ -3,9 +3,9 @@
 What is passed on to the upstream is what was read and looked at, written anew: a body with a name twice, or with
 "Messages" beside "messages", would be read in one way here and maybe in another there. Messages, their parts and calls,
 and tools may hold no text in fields that are not read: templates write some of them into the prompt (``chat_settings``
-is about all other fields). Names of speakers and ids of calls, which no monitor reads, are no more than a word. Of a
-reply only those fields are passed on that are known, since whatever else holds text (a model's reasoning, for one) was
-looked at by nobody.
+is about all other fields). Ids of calls, which no monitor reads, are made words of; the names of speakers are read
+where they are more. Of a reply only those fields are passed on that are known, since whatever else holds text (a
+model's reasoning, for one) was looked at by nobody.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ _LOOKED_AT = {
 }
 """Field -> the names within it whose text is looked at, or refused by who reads them."""
 _WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
-_WORDS = {"messages": ("name", "tool_call_id"), "tool_calls": ("id",), "tools": ()}
-"""Field -> the names within it that stand in prompts and that no monitor reads."""
 _ENVELOPE = ("id", "created", "model", "system_fingerprint", "service_tier")
 _NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _PREDICTED = ("accepted_prediction_tokens", "rejected_prediction_tokens")
@@ -115,7 +113,7 @@ def read_request(fields: Object, unseen: Collection[str] = ()) -> ChatRequest:
             that is not read.
     """
     _require_supported(fields)
-    messages = parse_messages(fields.get("messages"))
+    messages = tuple(map(_with_name, parse_messages(fields.get("messages"))))
     for index, message in enumerate(messages):
         if message.images:
             raise wrong(f"messages[{index}].content", "a picture", "text: pictures are not looked at by this gateway")
@@ -132,6 +130,7 @@ def read_request(fields: Object, unseen: Collection[str] = ()) -> ChatRequest:
         raise wrong("top_logprobs", described(fields["top_logprobs"]), "none: what was not said is not looked at")
     told = fields.get("stream_options")
     usage = told is not None and bool(as_object(told, "stream_options").get("include_usage"))
+    fields = fields | {"messages": [_with_plain_ids(each) for each in as_list(fields["messages"], "messages")]}
     return ChatRequest(fields, Conversation("chat", messages, tools=tools), stream, n, usage)
 
 
@@ -222,10 +221,14 @@ def logprobs_of(found: object, content: str) -> Object | None:
 
 def call_of(call: ToolCall) -> Object:
     """A tool call in OpenAI's form. An id that could hold more than a name, since models write some, is hashed."""
-    name = call.id
-    if name and not _WORD.fullmatch(name):
-        name = f"call_{hashlib.sha256(name.encode()).hexdigest()[:24]}"
-    return {"id": name, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return {"id": plain_id(call.id), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def plain_id(name: str) -> str:
+    """An id that is no more than a word, the same for the same one: another is hashed, since prompts hold ids."""
+    if not name or _WORD.fullmatch(name):
+        return name
+    return f"call_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:24]}"
 
 
 def completion(head: Object, choices: Iterable[Object], usage: Object | None) -> Object:
@@ -249,6 +252,24 @@ def stopped_completion(decision: Decision, request: ChatRequest, text: str) -> O
 def error_body(message: str, kind: str, code: str = "") -> Object:
     """An error as OpenAI writes it."""
     return {"error": {"message": message, "type": kind, "param": None, "code": code or None}}
+
+
+def _with_name(message: Message) -> Message:
+    """What is looked at of a message: with its speaker's name, where that says more than a word."""
+    if not message.name or _WORD.fullmatch(message.name):
+        return message
+    return msgspec.structs.replace(message, content=f"{message.name}\n{message.content}")
+
+
+def _with_plain_ids(message: Any) -> Object:
+    """The same message with ids that are no more than words: no monitor reads them."""
+    found: Object = dict(message)
+    if isinstance(name := found.get("tool_call_id"), str):
+        found["tool_call_id"] = plain_id(name)
+    calls: Any = found.get("tool_calls") or []
+    if calls:
+        found["tool_calls"] = [each | {"id": plain_id(each["id"])} if each.get("id") else each for each in calls]
+    return found
 
 
 def _require_supported(fields: Object) -> None:
@@ -285,9 +306,6 @@ def _require_looked_at(value: object, at: str, kind: str) -> None:
         if name not in known and _holds_text(each):
             wanted = f"text in {', '.join(sorted(known))} only: no other field is looked at"
             raise wrong(at, f"text in a field {name!r}", wanted)
-        if name in _WORDS[kind] and isinstance(each, str) and each and not _WORD.fullmatch(each):
-            wanted = "at most 64 letters, digits and any of _ . : -: no monitor reads it"
-            raise wrong(f"{at}.{name}", f"{len(each)} characters", wanted)
         if name == "function" and isinstance(each, dict):
             _require_looked_at(each, f"{at}.function", kind)
         if name == "tool_calls":
@@ -301,8 +319,15 @@ def _require_read(message: Object, at: str) -> None:
     for number, item in enumerate(content if isinstance(content, list) else ()):
         part = as_object(item, f"{at}.content[{number}]")
         for name, each in part.items():
-            if name not in ("type", part.get("type")) and _holds_text(each):
+            if name not in ("type", part.get("type")) and _holds_text(each) and not _is_mark(name, each):
                 raise wrong(f"{at}.content[{number}]", f"text in a field {name!r}", "only the field named by its type")
+
+
+def _is_mark(name: str, value: object) -> bool:
+    """Whether a field of a part is what clients mark parts with: an id, or what is to be cached and how long."""
+    words = list(value.values()) if name == "cache_control" and isinstance(value, dict) else [value]
+    named = name == "id" or (isinstance(value, dict) and set(value) <= {"type", "ttl"})
+    return named and all(isinstance(each, str) and _WORD.fullmatch(each) for each in words)
 
 
 def _holds_text(value: object) -> bool:

@@ -19,6 +19,7 @@ from offmap.errors import InputError
 from offmap.gateway.config import StreamTable
 from offmap.gateway.decision import Decision
 from offmap.gateway.draining import EndedError, Exchange
+from offmap.gateway.policy import holds_whole
 from offmap.gateway.streaming import HoldBack, Segments
 from offmap.gateway.upstream import UpstreamError, unreadable
 from offmap.gateway.wire.chat_checks import Checks, Cleared
@@ -112,6 +113,7 @@ class Relay:
     def __init__(self, checks: Checks, asked: ChatRequest, exchange: Exchange) -> None:
         self.asked, self.exchange = asked, exchange
         self._stream = checks.service.gateway.stream
+        self._whole = holds_whole(checks.service.engine.gateway)
         segments = Segments(self._stream.segment_chars, self._stream.segment_growth)
         self._choices = [_Choice(index, HoldBack(segments), checks) for index in range(asked.n)]
         self._head: Object = {}
@@ -190,7 +192,7 @@ class Relay:
     async def _due(self, choice: _Choice) -> list[bytes]:
         """Check as much of the text as is due, and release what may leave."""
         frames: list[bytes] = []
-        while not choice.checks.held and (end := choice.hold.due()) is not None:
+        while not self._whole and (end := choice.hold.due()) is not None:
             reply = Message("assistant", choice.hold.part(end))
             cleared = await choice.checks.text(reply, partial=True)
             if cleared.refusal:

@@ -176,8 +176,8 @@ def _response_asks(
 ) -> list[tuple[int, Ask]]:
     """What is to be decided, each with the place of its reply.
 
-    The conversation stage remembers nothing of these: a reply comes several times while it streams, and its whole comes
-    again in the next request.
+    A reply comes several times while it streams, and its whole comes again in the next request: until then the
+    conversation stage does not remember it.
     """
     service.require_stages("response")
     calls = replies[0].tool_calls if replies else ()
@@ -191,8 +191,8 @@ def _response_asks(
     asks = [(place, Ask("response", row, name)) for place, row in enumerate(rows)]
     if rows and data.tool_calls and service.engine.watches("tool_call"):
         asks.append((len(rows) - 1, Ask("tool_call", rows[-1], name)))
-    if sees_more(service.engine.gateway, ""):
-        asks += [(place, Ask("conversation", row)) for place, row in enumerate(rows)]
+    if sees_more(service.engine.gateway, name):
+        asks += [(place, Ask("conversation", row, name, partial=True)) for place, row in enumerate(rows)]
     return asks
 
 
