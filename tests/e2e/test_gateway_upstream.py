@@ -395,7 +395,7 @@ def test_an_id_that_a_model_wrote_holds_no_text(client, scripted):
         {
             "messages": [
                 {"role": "user", "content": "a"},
-                {"role": "assistant", "content": "b", "reasoning_content": "c"},
+                {"role": "assistant", "content": "b", "thoughts": "c"},
             ]
         },
         {"messages": [{"role": "user", "content": "a", "documents": {"c": 1}}]},

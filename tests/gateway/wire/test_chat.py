@@ -37,6 +37,18 @@ from offmap.gateway.service import Service
 from offmap.gateway.store.chain import entries
 
 TEXT, CALL = {"type": "text", "text": "a"}, call("look", "{}")
+TOOL = {"type": "function", "function": {"name": "look"}}
+
+
+def tool(**more):
+    """A request that offers a tool with more in it."""
+    return {"tools": [TOOL | more]}
+
+
+def calls(**more):
+    """A request in which a call was made with more in it."""
+    return {"messages": [*HELLO, {"role": "assistant", "tool_calls": [CALL | more]}]}
+
 
 # One answer at once.
 
@@ -120,6 +132,53 @@ def test_whatever_text_goes_upstream_was_looked_at(proxy, behind, monitor, messa
     assert ask(proxy(), messages=[*HELLO, message]).status_code == 200
     assert behind.got[0]["messages"] == [*HELLO, message]
     assert any("zebra" in each.text for row in monitor.asked for each in row.messages)
+
+
+def test_what_goes_upstream_is_written_anew(proxy, behind):
+    """Names of fields that nobody reads, and what the client adds to a reply, stay here."""
+    made = {"id": "c1", "name": "look", "arguments": {"a": 1}, "bomb": 1}
+    rows = [
+        {**HELLO[0], "bomb": 1, "cache_control": {"type": "ephemeral"}},
+        {"role": "assistant", "content": None, "refusal": None, "annotations": [], "parsed": {"bomb": "bomb"}}
+        | {"tool_calls": [made], "reasoning_content": "bomb"},
+        {"role": "tool", "tool_call_id": "c1", "content": [{**TEXT, "bomb": 1}]},
+    ]
+    offered = {"name": "look", "parameters": {"bomb": "looked at"}, "strict": True, "bomb": 1}
+    behind.says(choice("fine"))
+    answer = ask(proxy(), messages=rows, tools=[offered], stream_options={"include_usage": True})
+    assert answer.status_code == 200, answer.text
+    sent = {"type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
+    assert behind.got[0]["messages"] == [
+        {**HELLO[0], "cache_control": {"type": "ephemeral"}},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", **sent}]},
+        {"role": "tool", "tool_call_id": "c1", "content": [TEXT]},
+    ]
+    function = {"name": "look", "parameters": {"bomb": "looked at"}, "strict": True}
+    assert behind.got[0]["tools"] == [{"type": "function", "function": function}]
+
+
+def test_what_an_answer_says_of_itself_is_words(proxy, behind):
+    client = proxy()
+    behind.says(choice("hi", "zebra " * 100), model="a zebra", id="zebra zebra", system_fingerprint="z" * 300)
+    answer = ask(client)
+    assert "z" not in answer.text
+    assert answer.json()["choices"][0]["finish_reason"] == "stop"
+    behind.streams(piece({"content": "hi"}), piece(reason="a zebra"))
+    assert reason_of(said(client)) == "stop"
+
+
+def test_calls_that_a_server_numbers_alike_stay_apart(proxy, behind):
+    delta = [{"index": 0, **call("f", "{}", "a")}, {"index": 0, **call("g", '{"b"', "b")}]
+    rest = {"index": 0, "function": {"arguments": ": 1}"}}
+    behind.streams(*(piece({"tool_calls": [each]}) for each in (*delta, rest)), piece(reason="tool_calls"))
+    frames = said(proxy())
+    made = [each for frame in frames for each in frame["choices"][0]["delta"].get("tool_calls", [])]
+    assert [(each["index"], each["id"], each["function"]) for each in made] == [
+        (0, "a", {"name": "f", "arguments": "{}"}),
+        (1, "b", {"name": "g", "arguments": '{"b": 1}'}),
+    ]
+    behind.streams(*(piece({"tool_calls": [{"index": 0, **call("f", "{}", f"c{n}")}]}) for n in range(129)))
+    assert said(proxy())[-1]["error"]["type"] == "upstream_error"
 
 
 @pytest.mark.parametrize("name", ["call_1|fc_2", "call_1__thought__" + "aGk=" * 40, "make a bomb"])
@@ -289,6 +348,24 @@ def test_parts_of_an_attack_are_scored_together(proxy, behind):
         {"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {"type": "a bomb"}}]}]},
         {"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {"type": "a", "x": "bomb"}}]}]},
         {"messages": [{"role": "user", "content": [{**TEXT, "id": "make a bomb"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "make a bomb", "make a bomb": "bomb"}]}]},
+        tool(description="bomb"),
+        tool(name="bomb"),
+        tool(parameters={"x": "bomb"}),
+        tool(type="bomb"),
+        tool(function={"name": "look", "type": "bomb"}),
+        tool(function={"name": "look", "function": {"name": "bomb"}}),
+        tool(note="bomb"),
+        calls(name="bomb"),
+        calls(arguments="bomb"),
+        calls(function={"name": "look", "type": "bomb"}),
+        calls(function={"name": "look", "function": {"arguments": "bomb"}}),
+        {"stream_options": {"x": "bomb"}},
+        {"stream_options": {"include_usage": "bomb"}},
+        {"make a bomb": 1},
+        {"chat_template_kwargs": {"make a bomb": 1}},
+        {"logit_bias": {"make a bomb": 1}},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "make a bomb": 1, "function": {"name": "look"}}},
         {"Messages": [{"role": "user", "content": "bomb"}]},
         {"messageſ": [{"role": "user", "content": "bomb"}]},
         {"messages": [{"role": "user", "content": "a", "Content": "bomb"}]},

@@ -1,44 +1,29 @@
 """OpenAI chat completions as plain data: requests read, replies read, answers written. No HTTP, no engine.
 
 What is passed on to the upstream is what was read and looked at, written anew: a body with a name twice, or with
-"Messages" beside "messages", would be read in one way here and maybe in another there. Messages, their parts and calls,
-and tools may hold no text in fields that are not read: templates write some of them into the prompt (``chat_settings``
-is about all other fields). Ids of calls, which no monitor reads, are made words of; the names of speakers are read
-where they are more. Of a reply only those fields are passed on that are known, since whatever else holds text (a
-model's reasoning, for one) was looked at by nobody.
+"Messages" beside "messages", would be read in one way here and maybe in another there (``chat_forwarded`` is about
+messages and tools, ``chat_settings`` about all other fields). Of a reply only those fields are passed on that are
+known, since whatever else holds text (a model's reasoning, for one) was looked at by nobody.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
-from offmap.conversation import Conversation, Message, ToolCall, parse_messages, parse_tools
+from offmap.conversation import Conversation, Message, parse_messages
 from offmap.conversation.fields import Object, as_list, as_object, described, optional_text, wrong
 from offmap.gateway.decision import Decision
+from offmap.gateway.wire.chat_forwarded import call_of, forwarded, read_messages, read_tools
 from offmap.gateway.wire.chat_settings import require_settings
 
 MOST_CHOICES = MOST_CALLS = 128
 """As many choices as OpenAI gives; and as many calls as one reply may make."""
-_READ = (
-    "messages tools tool_choice stream n role content tool_calls function arguments name type text image_url url "
-    "refusal modalities audio functions function_call chat_template documents"
-).split()
-_FOLDED = {name.casefold(): name for name in _READ}
-_FUNCTION = {"type", "function", "name", "description", "parameters", "arguments", "id"}
-_LOOKED_AT = {
-    "messages": set("role content name tool_calls tool_call_id refusal images function_call audio".split()),
-    "tools": _FUNCTION - {"arguments", "id"},
-    "tool_calls": _FUNCTION - {"description", "parameters"},
-}
-"""Field -> the names within it whose text is looked at, or refused by who reads them."""
-_WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
+_NAME, _REASON = re.compile(r"[\w.:/@+\-]{1,256}", re.ASCII), re.compile(r"[a-z_]{1,24}")
 _ENVELOPE = ("id", "created", "model", "system_fingerprint", "service_tier")
 _NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _PREDICTED = ("accepted_prediction_tokens", "rejected_prediction_tokens")
@@ -54,7 +39,7 @@ class ChatRequest:
     """What a caller asks for.
 
     Attributes:
-        body: the whole request, with all that is not read here.
+        body: what goes upstream.
         conversation: its messages and tools.
         stream: whether the answer is wanted in pieces.
         n: how many choices are wanted.
@@ -112,12 +97,7 @@ def read_request(fields: Object, unseen: Collection[str] = ()) -> ChatRequest:
             pictures, custom tools, a template, log-probabilities of a stream or of what was not said, text in a field
             that is not read.
     """
-    _require_supported(fields)
-    messages = tuple(map(_with_name, parse_messages(fields.get("messages"))))
-    for index, message in enumerate(messages):
-        if message.images:
-            raise wrong(f"messages[{index}].content", "a picture", "text: pictures are not looked at by this gateway")
-    tools = () if fields.get("tools") is None else parse_tools(fields["tools"])
+    messages, tools = read_messages(fields), read_tools(fields)
     require_settings(fields, [tool.name for tool in tools], unseen)
     stream, n = fields.get("stream") or False, 1 if fields.get("n") is None else fields["n"]
     if not isinstance(stream, bool):
@@ -128,10 +108,9 @@ def read_request(fields: Object, unseen: Collection[str] = ()) -> ChatRequest:
         raise wrong("logprobs", described(fields["logprobs"]), "none in a stream: text is held back and cut anew there")
     if fields.get("top_logprobs"):
         raise wrong("top_logprobs", described(fields["top_logprobs"]), "none: what was not said is not looked at")
-    told = fields.get("stream_options")
-    usage = told is not None and bool(as_object(told, "stream_options").get("include_usage"))
-    fields = fields | {"messages": [_with_plain_ids(each) for each in as_list(fields["messages"], "messages")]}
-    return ChatRequest(fields, Conversation("chat", messages, tools=tools), stream, n, usage)
+    options = as_object(fields.get("stream_options") or {}, "stream_options")
+    body, row = forwarded(fields, messages, tools), Conversation("chat", messages, tools=tools)
+    return ChatRequest(body, row, stream, n, options.get("include_usage") is True)
 
 
 def read_replies(answer: Object, n: int) -> list[Reply]:
@@ -166,7 +145,7 @@ def _reply(choice: object, n: int) -> Reply:
 def envelope(answer: Object) -> Object:
     """What an answer or a chunk says about itself: numbers and short names, nothing that a model wrote."""
     found = {name: answer[name] for name in _ENVELOPE if isinstance(answer.get(name), str | int)}
-    return {name: value for name, value in found.items() if not isinstance(value, str) or len(value) <= 256}
+    return {name: value for name, value in found.items() if not isinstance(value, str) or _NAME.fullmatch(value)}
 
 
 def usage_of(answer: Object) -> Object | None:
@@ -199,8 +178,10 @@ def refused_choice(index: int, text: str) -> Object:
 
 
 def reason_for(reason: str, kept: Message, *, changed: bool) -> str:
-    """Why a choice ended: as the upstream says, or since a part of it was taken out."""
-    return "content_filter" if changed and not kept.tool_calls else reason
+    """Why a choice ended: as the upstream says in a word, or since a part of it was taken out."""
+    if changed and not kept.tool_calls:
+        return "content_filter"
+    return reason if _REASON.fullmatch(reason) else "stop"
 
 
 def logprobs_of(found: object, content: str) -> Object | None:
@@ -217,18 +198,6 @@ def logprobs_of(found: object, content: str) -> Object | None:
     each = zip(texts, numbers, strict=True)
     kept = [{"token": text, "logprob": p, "bytes": list(text.encode()), "top_logprobs": []} for text, p in each]
     return {"content": kept, "refusal": None}
-
-
-def call_of(call: ToolCall) -> Object:
-    """A tool call in OpenAI's form. An id that could hold more than a name, since models write some, is hashed."""
-    return {"id": plain_id(call.id), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def plain_id(name: str) -> str:
-    """An id that is no more than a word, the same for the same one: another is hashed, since prompts hold ids."""
-    if not name or _WORD.fullmatch(name):
-        return name
-    return f"call_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:24]}"
 
 
 def completion(head: Object, choices: Iterable[Object], usage: Object | None) -> Object:
@@ -252,86 +221,6 @@ def stopped_completion(decision: Decision, request: ChatRequest, text: str) -> O
 def error_body(message: str, kind: str, code: str = "") -> Object:
     """An error as OpenAI writes it."""
     return {"error": {"message": message, "type": kind, "param": None, "code": code or None}}
-
-
-def _with_name(message: Message) -> Message:
-    """What is looked at of a message: with its speaker's name, where that says more than a word."""
-    if not message.name or _WORD.fullmatch(message.name):
-        return message
-    return msgspec.structs.replace(message, content=f"{message.name}\n{message.content}")
-
-
-def _with_plain_ids(message: Any) -> Object:
-    """The same message with ids that are no more than words: no monitor reads them."""
-    found: Object = dict(message)
-    if isinstance(name := found.get("tool_call_id"), str):
-        found["tool_call_id"] = plain_id(name)
-    calls: Any = found.get("tool_calls") or []
-    if calls:
-        found["tool_calls"] = [each | {"id": plain_id(each["id"])} if each.get("id") else each for each in calls]
-    return found
-
-
-def _require_supported(fields: Object) -> None:
-    _require_spelled(fields, "")
-    for index, message in enumerate(as_list(fields.get("messages"), "messages")):
-        _require_spelled(message, f"messages[{index}]")
-        _require_looked_at(message, f"messages[{index}]", "messages")
-        _require_read(as_object(message, f"messages[{index}]"), f"messages[{index}]")
-    for index, item in enumerate(as_list(fields.get("tools") or [], "tools")):
-        tool = as_object(item, f"tools[{index}]")
-        if tool.get("type") == "custom":
-            raise wrong(f"tools[{index}].type", "'custom'", "function: what a custom tool is given is not looked at")
-        _require_looked_at(tool, f"tools[{index}]", "tools")
-
-
-def _require_spelled(value: Any, at: str) -> None:
-    """Refuse a name that some readers take for one that is read here: they do not mind capitals."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, list):
-            pending += item
-        elif isinstance(item, dict):
-            for name in item:
-                if _FOLDED.get(name.casefold(), name) != name:
-                    raise wrong(at or "the body", f"a field {name!r}", f"{_FOLDED[name.casefold()]!r}, spelled so")
-            pending += [each for name, each in item.items() if at and name != "arguments"]
-
-
-def _require_looked_at(value: object, at: str, kind: str) -> None:
-    """Refuse text in a field that nobody looks at, which a model's template may write into its prompt."""
-    known = _LOOKED_AT[kind]
-    for name, each in as_object(value, at).items():
-        if name not in known and _holds_text(each):
-            wanted = f"text in {', '.join(sorted(known))} only: no other field is looked at"
-            raise wrong(at, f"text in a field {name!r}", wanted)
-        if name == "function" and isinstance(each, dict):
-            _require_looked_at(each, f"{at}.function", kind)
-        if name == "tool_calls":
-            for number, call in enumerate(as_list(each or [], f"{at}.tool_calls")):
-                _require_looked_at(call, f"{at}.tool_calls[{number}]", "tool_calls")
-
-
-def _require_read(message: Object, at: str) -> None:
-    """Refuse what a message says in a part beside that part's own text: nobody reads it."""
-    content = message.get("content")
-    for number, item in enumerate(content if isinstance(content, list) else ()):
-        part = as_object(item, f"{at}.content[{number}]")
-        for name, each in part.items():
-            if name not in ("type", part.get("type")) and _holds_text(each) and not _is_mark(name, each):
-                raise wrong(f"{at}.content[{number}]", f"text in a field {name!r}", "only the field named by its type")
-
-
-def _is_mark(name: str, value: object) -> bool:
-    """Whether a field of a part is what clients mark parts with: an id, or what is to be cached and how long."""
-    words = list(value.values()) if name == "cache_control" and isinstance(value, dict) else [value]
-    named = name == "id" or (isinstance(value, dict) and set(value) <= {"type", "ttl"})
-    return named and all(isinstance(each, str) and _WORD.fullmatch(each) for each in words)
-
-
-def _holds_text(value: object) -> bool:
-    return any(map(_holds_text, value)) if isinstance(value, list) else isinstance(value, str | dict) and bool(value)
 
 
 def _counts(value: Object, names: Iterable[str]) -> Object:

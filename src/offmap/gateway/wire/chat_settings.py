@@ -29,12 +29,15 @@ _WORDS = {"reasoning_effort", "verbosity", "service_tier", "prompt_cache_retenti
 """Some templates write these into the prompt: no more than a word."""
 _NUMBERS = {"logit_bias", "stop_token_ids"}
 _OFTEN = set(
+    "reasoning thinking safety_settings "
     "prompt metadata prediction web_search_options guided_json guided_regex guided_choice guided_grammar "
     "stop structured_outputs bad_words prompt_embeds previous_response_id instructions system input extra_body".split()
 )
 """Names of settings that an error may repeat; any other name could be somebody's text."""
 _UNLESS = "unless upstream.unseen in gateway.toml names it"
 _CHOICES = {"none", "auto", "required", "any", "function", "allowed_tools"}
+_NAME = re.compile(r"[\w.\-]{1,64}", re.ASCII)
+_STREAM = {"include_usage", "include_obfuscation"}
 _WORD = re.compile(r"[a-z0-9_\-]{1,24}", re.ASCII)
 _LONGEST = 512
 """Characters of a name, or of a text that ends an answer."""
@@ -52,6 +55,8 @@ def require_settings(fields: Object, tools: Collection[str], unseen: Collection[
         InputError: there is such a thing; the message repeats no text of it.
     """
     for name, value in fields.items():
+        if not _NAME.fullmatch(name):
+            raise wrong("in the body", "a name of a setting", "one of at most 64 letters, digits and any of _ . -")
         if value is not None and name not in unseen:
             _require_setting(name, value)
     _require_choice(fields.get("tool_choice"), set(tools) | _CHOICES)
@@ -68,6 +73,10 @@ def _require_setting(name: str, value: object) -> None:
         raise wrong(name, described(value), "true, false or a number under each name: text is not seen")
     if name == "response_format" and not _is_format(as_object(value, name)):
         raise wrong(name, described(value), f"no schema, since nobody looks at it, {_UNLESS}")
+    if name == "stream_options" and not _is_stream(as_object(value, name)):
+        raise wrong(name, described(value), "true or false for include_usage and include_obfuscation, and nothing else")
+    if name in _NAMES and isinstance(value, str) and len(value) > _LONGEST:
+        raise wrong(name, f"{len(value)} characters", f"at most {_LONGEST}")
     if name not in _READ | _CHECKED and not _harmless(name, value):
         known = name in _NAMES | _WORDS | _NUMBERS | _OFTEN
         wanted = f"no text, list or table there, since nobody looks at it, {_UNLESS}"
@@ -76,7 +85,7 @@ def _require_setting(name: str, value: object) -> None:
 
 def _harmless(name: str, value: object) -> bool:
     """Whether a setting holds nothing that could be read in a prompt."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float) or value in ([], {}):
         return True
     if name in _NAMES:
         return isinstance(value, str) and len(value) <= _LONGEST
@@ -86,13 +95,22 @@ def _harmless(name: str, value: object) -> bool:
         texts = value if isinstance(value, list) else [value]
         return all(isinstance(each, str) and len(each) <= _LONGEST for each in texts)
     if name in _NUMBERS:
-        numbers = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [None]
-        return all(isinstance(each, int | float) for each in numbers)
+        return _plain(value if isinstance(value, dict) else {str(n): each for n, each in enumerate(_listed(value))})
     return False
 
 
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
 def _plain(value: Object) -> bool:
-    return all(each is None or isinstance(each, bool | int | float) for each in value.values())
+    """Whether there are only numbers and the like under names that say no more than a word."""
+    numbers = (each is None or isinstance(each, bool | int | float) for each in value.values())
+    return all(numbers) and all(map(_NAME.fullmatch, value))
+
+
+def _is_stream(value: Object) -> bool:
+    return set(value) <= _STREAM and all(each is None or isinstance(each, bool) for each in value.values())
 
 
 def _is_format(value: Object) -> bool:
@@ -106,4 +124,6 @@ def _require_choice(value: object, known: Collection[str]) -> None:
         item = pending.pop()
         if isinstance(item, str) and item not in known:
             raise wrong("tool_choice", "another text", "none, auto, required or the names of offered tools")
+        if isinstance(item, dict) and not all(map(_WORD.fullmatch, item)):
+            raise wrong("tool_choice", "another name", "type, function, name, mode, tools or allowed_tools")
         pending += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()

@@ -23,10 +23,10 @@ from offmap.gateway.policy import holds_whole
 from offmap.gateway.streaming import HoldBack, Segments
 from offmap.gateway.upstream import UpstreamError, unreadable
 from offmap.gateway.wire.chat_checks import Checks, Cleared
+from offmap.gateway.wire.chat_forwarded import call_of
 from offmap.gateway.wire.chat_messages import (
     MOST_CALLS,
     ChatRequest,
-    call_of,
     envelope,
     error_body,
     own_head,
@@ -67,7 +67,7 @@ class _Choice:
     index: int
     hold: HoldBack
     checks: Checks
-    calls: dict[int, _Call] = field(default_factory=dict)
+    calls: dict[int, list[_Call]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     begun: bool = False
     ended: bool = False
@@ -78,7 +78,7 @@ class _Choice:
     @property
     def message(self) -> Message:
         """All that came of it."""
-        calls = tuple(self.calls[number].whole for number in sorted(self.calls))
+        calls = tuple(call.whole for number in sorted(self.calls) for call in self.calls[number])
         return Message("assistant", self.hold.text + "".join(self.refusals), calls)
 
     def add(self, delta: Object) -> None:
@@ -98,7 +98,16 @@ class _Choice:
             number = call.get("index", 0)
             if not isinstance(number, int) or not 0 <= number < MOST_CALLS:
                 raise wrong("delta.tool_calls.index", described(number), f"a number below {MOST_CALLS}")
-            self.calls.setdefault(number, _Call()).add(call, "delta.tool_calls")
+            self._call(number, call.get("id")).add(call, "delta.tool_calls")
+
+    def _call(self, number: int, name: object) -> _Call:
+        """The call that a piece belongs to. Some servers number all of them 0: another id begins another call."""
+        known = self.calls.setdefault(number, [_Call()])
+        if name and known[-1].id and name != known[-1].id:
+            known.append(_Call())
+        if sum(map(len, self.calls.values())) > MOST_CALLS:
+            raise wrong("delta.tool_calls", "more", f"at most {MOST_CALLS} calls")
+        return known[-1]
 
 
 class Relay:

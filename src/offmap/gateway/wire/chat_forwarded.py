@@ -1,0 +1,189 @@
+"""What of a request's messages and tools goes upstream: what is read there, written anew.
+
+Nothing else of them reaches a model. Text in a field that nobody reads is refused, so that nobody wonders where it
+went; what is no text, and what clients add to the replies that they send back, is left out. Ids of calls, which no
+monitor reads, are made words of, and the name of a speaker is read where it is more than a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from offmap.conversation import Message, Tool, ToolCall, parse_messages, parse_tools
+from offmap.conversation.fields import Object, as_list, as_object, described, wrong
+
+_READ = (
+    "messages tools tool_choice stream n role content tool_calls function arguments name type text image_url url "
+    "refusal modalities audio functions function_call chat_template documents"
+).split()
+_FOLDED = {name.casefold(): name for name in _READ}
+_MESSAGE = set("role content name tool_calls tool_call_id refusal images function_call audio".split())
+"""Names in a message that are read, or refused by who reads it."""
+_PARTS = ("text", "refusal", "image_url")
+_CALL, _CALLED = {"id", "type"}, {"name", "arguments"}
+_TOOL, _OFFERED = {"type"}, {"name", "description", "parameters"}
+_LEFT_OUT = set("parsed parsed_arguments annotations reasoning reasoning_content thinking thinking_blocks".split())
+"""What clients and servers add to a reply, and clients send back."""
+_TOLD = _LEFT_OUT | _CALL | _CALLED | _OFFERED | set("cache_control documents metadata status text image_url".split())
+"""Names of fields that an error may repeat; any other name could be somebody's text."""
+_WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
+
+
+def read_messages(fields: Object) -> tuple[Message, ...]:
+    """The messages of a request as monitors read them.
+
+    Raises:
+        InputError: they are of another form, hold pictures or sound, or text in a field that nobody reads.
+    """
+    _require_spelled(fields, "")
+    for index, item in enumerate(as_list(fields.get("messages"), "messages")):
+        _require_message(as_object(item, f"messages[{index}]"), f"messages[{index}]")
+    messages = parse_messages(fields.get("messages"))
+    for index, message in enumerate(messages):
+        if message.images:
+            raise wrong(f"messages[{index}].content", "a picture", "text: pictures are not looked at by this gateway")
+    return tuple(map(_with_name, messages))
+
+
+def read_tools(fields: Object) -> tuple[Tool, ...]:
+    """The tools that a request offers.
+
+    Raises:
+        InputError: they are of another form, or hold text in a field that nobody reads.
+    """
+    for index, item in enumerate(as_list(fields.get("tools") or [], "tools")):
+        _require_tool(as_object(item, f"tools[{index}]"), f"tools[{index}]")
+    return () if fields.get("tools") is None else parse_tools(fields["tools"])
+
+
+def forwarded(fields: Object, messages: Sequence[Message], tools: Sequence[Tool]) -> Object:
+    """The request with its messages and tools written anew.
+
+    Args:
+        fields: the decoded body.
+        messages: read of it.
+        tools: read of it.
+    """
+    given = as_list(fields["messages"], "messages")
+    anew: Object = {"messages": [_message(*pair) for pair in zip(given, messages, strict=True)]}
+    if fields.get("tools") is not None:
+        anew["tools"] = [_tool(*pair) for pair in zip(as_list(fields["tools"], "tools"), tools, strict=True)]
+    return fields | anew
+
+
+def call_of(call: ToolCall) -> Object:
+    """A tool call in OpenAI's form. An id that could hold more than a name, since models write some, is hashed."""
+    return {"id": _plain_id(call.id), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _message(given: Any, read: Message) -> Object:
+    found: Object = {"role": given["role"]}
+    if "content" in given:
+        content = given["content"]
+        found["content"] = [_part(each) for each in content] if isinstance(content, list) else content
+    found |= {name: given[name] for name in ("name", "refusal") if given.get(name)}
+    if read.tool_call_id:
+        found["tool_call_id"] = _plain_id(read.tool_call_id)
+    if read.tool_calls:
+        calls = map(call_of, read.tool_calls)
+        found["tool_calls"] = [{name: each for name, each in call.items() if name != "id" or each} for call in calls]
+    return found | _marks(given, "cache_control")
+
+
+def _part(given: Any) -> Object:
+    return {"type": given["type"], given["type"]: given[given["type"]]} | _marks(given, "id", "cache_control")
+
+
+def _tool(given: Any, read: Tool) -> Object:
+    inner = given if given.get("function") is None else given["function"]
+    if inner.get("name") is None:  # a tool of the upstream's own, of which there is only the type
+        return {"type": read.name} | _marks(given, "cache_control")
+    function = {name: inner[name] for name in ("name", "description", "parameters") if inner.get(name) is not None}
+    strict = {"strict": inner["strict"]} if isinstance(inner.get("strict"), bool) else {}
+    return {"type": "function", "function": function | strict} | _marks(given, "cache_control")
+
+
+def _with_name(message: Message) -> Message:
+    if not message.name or _WORD.fullmatch(message.name):
+        return message
+    return msgspec.structs.replace(message, content=f"{message.name}\n{message.content}")
+
+
+def _plain_id(name: str) -> str:
+    """An id that is no more than a word, the same for the same one: another is hashed, since prompts hold ids."""
+    if not name or _WORD.fullmatch(name):
+        return name
+    return f"call_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:24]}"
+
+
+def _require_message(message: Object, at: str) -> None:
+    _require_spelled(message, at)
+    _require_only(message, at, _MESSAGE)
+    content, calls = message.get("content"), message.get("tool_calls")
+    for number, item in enumerate(content if isinstance(content, list) else ()):
+        part = as_object(item, f"{at}.content[{number}]")
+        kind = part.get("type")
+        _require_only(part, f"{at}.content[{number}]", {"type", kind if kind in _PARTS else "text"})
+    for number, item in enumerate(as_list(calls or [], f"{at}.tool_calls")):
+        _require_nested(as_object(item, f"{at}.tool_calls[{number}]"), f"{at}.tool_calls[{number}]", _CALL, _CALLED)
+
+
+def _require_tool(tool: Object, at: str) -> None:
+    kind, function = tool.get("type"), tool.get("function")
+    if kind == "custom":
+        raise wrong(f"{at}.type", "'custom'", "function: what a custom tool is given is not looked at")
+    _require_nested(tool, at, _TOOL, _OFFERED)
+    inner = tool if function is None else as_object(function, f"{at}.function")
+    if inner.get("name") is not None and kind not in (None, "", "function"):
+        raise wrong(f"{at}.type", described(kind), "function, since it has a name")
+
+
+def _require_nested(value: Object, at: str, outer: Collection[str], inner: Collection[str]) -> None:
+    """``inner`` stands under ``function`` in OpenAI's form, beside ``outer`` in ours, and never in both."""
+    if value.get("function") is None:
+        return _require_only(value, at, {*outer, *inner})
+    _require_only(value, at, {*outer, "function"})
+    return _require_only(as_object(value["function"], f"{at}.function"), f"{at}.function", inner)
+
+
+def _require_only(value: Object, at: str, read: Collection[str]) -> None:
+    """Refuse text in a field that nobody reads."""
+    for name, each in value.items():
+        if name not in read and name not in _LEFT_OUT and _holds_text(each) and not _marks(value, name):
+            place = f"{at}.{name}" if name in _TOLD else at
+            raise wrong(place, "text that nobody reads", f"text in {', '.join(sorted(read))} only")
+
+
+def _marks(value: Object, *names: str) -> Object:
+    """What clients mark with: an id, and what is to be cached and how long. Words, or there is none."""
+    found: Object = {}
+    for name in {"id", "cache_control"} & {*names} & set(value):
+        each = value[name]
+        words = list(each.values()) if name == "cache_control" and isinstance(each, dict) else [each]
+        known = not isinstance(each, dict) or set(each) <= {"type", "ttl"}
+        if known and all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
+            found[name] = each
+    return found
+
+
+def _require_spelled(value: Any, at: str) -> None:
+    """Refuse a name that some readers take for one that is read here: they do not mind capitals."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += item
+        elif isinstance(item, dict):
+            for name in item:
+                if _FOLDED.get(name.casefold(), name) != name:
+                    raise wrong(at or "the body", f"a field {name!r}", f"{_FOLDED[name.casefold()]!r}, spelled so")
+            pending += [each for name, each in item.items() if at and name != "arguments"]
+
+
+def _holds_text(value: object) -> bool:
+    return any(map(_holds_text, value)) if isinstance(value, list) else isinstance(value, str | dict) and bool(value)
