@@ -290,16 +290,25 @@ def client(lenient):
         yield client
 
 
+READ_ONLY = (
+    "actions = {unknown = 'modify', uncertain = 'allow'}\nfallback = 'read_only_tools'\nread_only_tools = ['look']"
+)
+
+
 @pytest.fixture(scope="module")
 def wary(scripted, tmp_path_factory):
-    """A gateway to which every reply is unknown, so only tools that read may be called, and every conversation bad."""
-    modify = (
-        "actions = {unknown = 'modify', uncertain = 'allow'}\nfallback = 'read_only_tools'\nread_only_tools = ['look']"
-    )
-    stages = [stage("response", unknown=ALWAYS, more=modify), stage("tool_call")]
-    stages.append(stage("conversation", unsafe=ALWAYS))
-    more = "[stream]\nsegment_chars = 60\n"
-    running = configured(tmp_path_factory.mktemp("wary"), scripted.url, *stages, more=more)
+    """A gateway to which every reply is unknown, so only tools that read may be called."""
+    stages = [stage("response", unknown=ALWAYS, more=READ_ONLY), stage("tool_call")]
+    running = configured(tmp_path_factory.mktemp("wary"), scripted.url, *stages)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def late(scripted, tmp_path_factory):
+    """A gateway to which every conversation is bad, whatever was let go before."""
+    stages = [stage("response"), stage("conversation", unsafe=ALWAYS)]
+    running = configured(tmp_path_factory.mktemp("late"), scripted.url, *stages, more="[stream]\nsegment_chars = 60\n")
     yield running
     running.stop()
 
@@ -429,15 +438,15 @@ def test_only_tools_that_read_may_be_called(wary, scripted):
     assert choice.message.content == TALL
 
 
-def test_a_stop_after_a_part_has_left_is_told_twice(wary, scripted):
+def test_a_stop_after_a_part_has_left_is_told_twice(late, scripted):
     scripted.says = lambda body: [*words(TALL), piece(reason="stop")]
     headers, chunks = {"x-offmap-conversation": "talk"}, []
-    count = len(kept(wary))
-    with talking(wary) as client, pytest.raises(openai.APIError, match=REFUSAL) as caught:
+    count = len(kept(late))
+    with talking(late) as client, pytest.raises(openai.APIError, match=REFUSAL) as caught:
         for chunk in client.chat.completions.create(**HELLO, stream=True, extra_headers=headers):
             chunks.append(chunk)  # noqa: PERF402 - it ends with an error
     assert caught.value.code == "content_filter"
-    looks = [about["messages"][-1]["content"] for about, _ in since(wary, count, "response")]
+    looks = [about["messages"][-1]["content"] for about, _ in since(late, count, "response")]
     assert text_of(chunks) == looks[-2] != TALL, "what had been looked at before the conversation was"
     assert looks[-1] == TALL
     assert (text_of(chunks, "refusal"), reason_of(chunks)) == (REFUSAL, "content_filter")
