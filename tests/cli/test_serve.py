@@ -1,10 +1,15 @@
 """``offmap serve --check``: what it says of keys, address, limits and store, what it refuses, what it never tells."""
 
+import errno
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from offmap.cli import run
+from offmap.cli.serve import _listening, _run
+from offmap.errors import InputError
+from offmap.gateway.config import default_gateway
 from offmap.gateway.keys import as_toml, as_variable, new_key
 
 FILE = """
@@ -125,6 +130,7 @@ def test_where_decisions_are_kept_is_told_without_the_password_and_nothing_is_ma
         ("sqlite:///x.sqlite?mode=ro&mode=rw", "found the option mode=('ro', 'rw')"),
         ("postgresql://anna:hunter2@db:port/x", "store: found what is no URL"),
         ("postgresql://anna:hunter2@[::1/x", "store: found what is no URL"),
+        ("postgresql://anna:hunter2@db:99999/x", "store: found the port 99999, wanted a number between 1 and 65535"),
         ("sqlite:///gateway.toml/gateway.sqlite", "gateway.toml: found a file, wanted a directory"),
         ("sqlite:///.", "found no file"),
         ("sqlite:////", "found a directory, wanted the name of a file"),
@@ -236,3 +242,18 @@ def test_a_gateway_before_itself_is_refused(place, capsys, host):
 def test_an_address_that_is_none_is_told(place, capsys):
     assert run(behind(place, "http://[::1/v1")) == 2
     assert "upstream.base_url: wanted http:// or https://" in capsys.readouterr().err
+
+
+def test_of_two_gateways_that_start_at_once_the_later_one_is_wrong_input(monkeypatch):
+    """Both have the address, and only one may listen there: the server closes what it cannot listen at."""
+
+    def taken(_, sockets):
+        sockets[0].close()
+        raise OSError(errno.EADDRINUSE, "taken")
+
+    monkeypatch.setattr("uvicorn.Server.run", taken)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    listener = _listening("127.0.0.1", 0)
+    address = "http://{}:{}".format(*listener.getsockname())
+    with pytest.raises(InputError, match=f"cannot listen at {address}: another process was first"):
+        _run(None, SimpleNamespace(gateway=default_gateway()), listener)

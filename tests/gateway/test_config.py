@@ -168,3 +168,8 @@ def test_what_is_no_toml_is_told_with_its_place(tmp_path, raw, line, column):
 def test_what_was_built_is_what_msgspec_would_convert():
     tables = tomllib.loads(WHOLE)
     assert parse_gateway(tables) == msgspec.convert(tables, Gateway, strict=True)
+
+
+def test_a_file_with_a_mark_of_its_byte_order_is_read(tmp_path):
+    (tmp_path / "gateway.toml").write_bytes(b"\xef\xbb\xbfname = 'marked'\n")
+    assert read_gateway(tmp_path / "gateway.toml").name == "marked"

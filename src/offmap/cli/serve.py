@@ -184,13 +184,15 @@ def _run(app: Litestar, service: Service, listener: socket.socket) -> None:
 
     from offmap.gateway.joined import JoinedWrites
 
+    address = _address(listener)  # where it cannot listen the listener is closed by then
+
     class Draining(uvicorn.Server):
         """Nothing new from the very moment of the signal; it listens, and says so, until what has begun has ended."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                sys.stdout.write(f"Listening at {_address(listener)}\n")
+                sys.stdout.write(f"Listening at {address}\n")
                 sys.stdout.flush()
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -221,4 +223,4 @@ def _run(app: Litestar, service: Service, listener: socket.socket) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        raise InputError(f"cannot listen at {_address(listener)}: another process was first") from None
+        raise InputError(f"cannot listen at {address}: another process was first") from None

@@ -34,7 +34,7 @@ def read_tables(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        return tomllib.loads(raw.decode())
+        return tomllib.loads(raw.decode("utf-8-sig"))
     except RecursionError:
         told = "it is nested too deep"
     except UnicodeDecodeError as error:

@@ -198,6 +198,8 @@ def parsed_url(url: str) -> sa.URL:
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
         raise InputError(f"store: found {parsed.drivername!r}, wanted sqlite or postgresql")
     if parsed.drivername != "sqlite":
+        if parsed.port is not None and not 0 < parsed.port <= 65535:
+            raise InputError(f"store: found the port {parsed.port}, wanted a number between 1 and 65535")
         return parsed
     _require_plain(parsed)
     if str(sqlite_file(parsed)) in (".", ":memory:"):

@@ -17,7 +17,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from offmap.conversation import Conversation, Message, Tool, parse_messages, parse_row, parse_tools
 from offmap.conversation.fields import Object
 from offmap.errors import InputError
-from offmap.gateway.decision import Decision, Stage
+from offmap.gateway.decision import STAGES, Decision, Stage
 
 _log = logging.getLogger(__name__)
 _PATH = re.compile(r"\w+(?:\[\d+\]|\.\w+)*")
@@ -187,7 +187,7 @@ def _no_json(error: Exception) -> str:
     why = (
         str(cause)
         .removeprefix("JSON is malformed: ")
-        .replace("Input data was truncated", "it ends too soon, or within a character")
+        .replace("Input data was truncated", "it ends too soon, or within a character, such as half of a pair of \\u")
     )
     return f"the body is no JSON: {why}"
 
@@ -204,7 +204,8 @@ def _field(extra: Object) -> str:
         wanted, bound, found = expected.groups()
         return f"{field}: wanted {wanted}{bound}" + (f", found {found}" if found else "")
     if said.startswith("Invalid enum"):
-        return f"{field}: wanted one of the values that /openapi.json lists"
+        known = f"one of {', '.join(STAGES)}" if place == "stage" else "one of the values that /openapi.json lists"
+        return f"{field}: wanted {known}"
     return f"{field}: it cannot be read" if place else ""
 
 
