@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from offmap.conversation import Conversation, Message, Tool
+from offmap.conversation.fields import json_object
 from offmap.errors import InputError
 
 TODAY = "01 Jan 2025"
@@ -220,11 +221,8 @@ class _Markers:
 
     def arguments(self, turn: int, text: str, origin: int) -> dict[str, Any] | str:
         """A marker for the arguments of a call: an object where they parse to one, else a string."""
-        try:
-            parsed = json.loads(text)
-        except ValueError:
-            parsed = None
-        if not isinstance(parsed, dict):
+        parsed = json_object(text)
+        if parsed is None:
             return self._new(_Slot(turn, "assistant", text, origin))
         return {self._new(_Slot(turn, "assistant", text, origin, arguments=parsed)): 0}
 
@@ -310,11 +308,9 @@ def tools_json(tools: Sequence[Tool]) -> str:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    try:
-        parameters = json.loads(tool.parameters)
-    except ValueError:
-        parameters = tool.parameters
-    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    parameters = json_object(tool.parameters)
+    shown = tool.parameters if parameters is None else parameters
+    function = {"name": tool.name, "description": tool.description, "parameters": shown}
     return {"type": "function", "function": function}
 
 

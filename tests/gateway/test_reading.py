@@ -4,7 +4,7 @@ import pytest
 
 from offmap.conversation import Conversation, Message, Tool
 from offmap.gateway.config import Limits
-from offmap.gateway.reading import Reader, Reading
+from offmap.gateway.reading import Reader, Reading, laid_open
 from offmap.monitor import Verdict
 
 
@@ -165,3 +165,15 @@ def test_calls_about_nothing_tell_nothing_of_the_pace(timed):
     assert (over.read, over.verdict, timed.calls) == (True, None, [])
     reads.read([text(90) for _ in range(8)])
     assert timed.calls == [[90, 90]]
+
+
+def test_no_template_leaves_out_what_stands_between_tags_of_reasoning():
+    """Every character stands where it stood, so that spans hold."""
+    asked = Message("user", "<think>a</think>b </THINK> I think> so")
+    seen = laid_open(Conversation("c", (asked, Message("assistant", "plain"))))
+    assert [len(each.content) for each in seen.messages] == [len(asked.content), 5]
+    assert "<think>" not in seen.messages[0].content
+    assert "</think>" not in seen.messages[0].content
+    assert seen.messages[0].content.endswith("b </THINK> I think> so")
+    plain = Conversation("c", (Message("user", "plain"),))
+    assert laid_open(plain) is plain

@@ -5,6 +5,11 @@ Knows nothing of what a field means.
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import msgspec
+
 from offmap.errors import InputError
 
 Object = dict[str, object]
@@ -80,3 +85,23 @@ def names_of(fields: Object) -> str:
     """The names of an object's fields, the first of them where there are many."""
     names = [str(name)[:40] for name in fields][:12]
     return ", ".join(names + ["..."] * (len(fields) > len(names))) or "(none)"
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The object that a JSON text is; None for none, and for one that readers may take for different things.
+
+    Of a name that stands twice some readers take the first value and some the last, so that one of them is unseen.
+    """
+    try:
+        msgspec.json.decode(text)  # no NaN, no half of a character
+        found = json.loads(text, object_pairs_hook=_once)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found

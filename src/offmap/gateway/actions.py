@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from offmap.conversation import Message, ToolCall
+from offmap.conversation.fields import json_object
 from offmap.evidence import Span
 from offmap.gateway.config import StageTable
 from offmap.gateway.decision import Decision
@@ -94,8 +95,5 @@ def _refusal(message: Message, text: str) -> Message:
 
 
 def is_object(arguments: str) -> bool:
-    """Whether a call's arguments are a JSON object."""
-    try:
-        return isinstance(msgspec.json.decode(arguments), dict)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
+    """Whether a call's arguments are a JSON object that all readers read alike."""
+    return json_object(arguments) is not None

@@ -8,6 +8,7 @@ longer than that; who goes on first the batcher says. Knows nothing of threads a
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,31 @@ from functools import cached_property
 from itertools import islice
 from typing import Protocol
 
-from offmap.conversation import Conversation
+import msgspec
+
+from offmap.conversation import Conversation, Message
 from offmap.gateway.config import Limits
 from offmap.gateway.pace import Pace
 from offmap.gateway.windows import Render, Window, as_text, combine, windows
 from offmap.monitor import Verdict
 
+_TAG = re.compile(r"<(/?think>)")
 _BYTES = 3
 """Of a token, as a guess at how many a text has before that is known."""
+
+
+def laid_open(conversation: Conversation) -> Conversation:
+    """The same, with tags of reasoning that no template takes for such; every character stands where it stood.
+
+    Some chat templates leave out what stands between them. Who reads the text, the upstream or the client, may not.
+    """
+    if not any("think>" in each.content for each in conversation.messages):
+        return conversation
+    return msgspec.structs.replace(conversation, messages=tuple(map(_open, conversation.messages)))
+
+
+def _open(message: Message) -> Message:
+    return msgspec.structs.replace(message, content=_TAG.sub("‹\\1", message.content))
 
 
 class Scorer(Protocol):
@@ -127,6 +145,7 @@ class Reader:
         return len(found)
 
     def _windows(self, conversation: Conversation) -> tuple[Window, ...]:
+        conversation = laid_open(conversation)
         if self._render is None:
             return (Window.whole(conversation),)
         return tuple(islice(windows(conversation, self._render, self._window_tokens), self._most + 1))

@@ -28,6 +28,7 @@ from tests.gateway.wire.chatting import (
     text_pieces,
 )
 
+from offmap.chat_template import tools_json
 from offmap.gateway.app import create_app
 from offmap.gateway.config import DEFAULT_REFUSAL, Actions, Limits, Upstream
 from offmap.gateway.consistency import contradictions
@@ -130,8 +131,36 @@ def test_a_request_that_is_stopped_never_goes_upstream(proxy, behind, word, stre
 def test_whatever_text_goes_upstream_was_looked_at(proxy, behind, monitor, message):
     behind.says(choice("fine"))
     assert ask(proxy(), messages=[*HELLO, message]).status_code == 200
-    assert behind.got[0]["messages"] == [*HELLO, message]
+    assert "zebra" in json.dumps(behind.got[0]["messages"][1])
     assert any("zebra" in each.text for row in monitor.asked for each in row.messages)
+
+
+@pytest.mark.parametrize("mark", [{}, {"id": "lc_1"}, {"cache_control": {"type": "ephemeral"}}])
+def test_parts_go_upstream_as_the_text_that_was_read(proxy, behind, monitor, mark):
+    """However a server joins parts: a sentence cut into letters is no sentence there either."""
+    parts = [{"type": "text", "text": letter} for letter in "a bo"]
+    parts[1] |= mark
+    behind.says(choice("fine"))
+    assert ask(proxy(), messages=[{"role": "user", "content": parts}]).status_code == 200
+    sent = behind.got[0]["messages"][0]["content"]
+    assert isinstance(sent, list) == bool(mark)
+    texts = [each["text"] for each in sent] if mark else [sent]
+    assert "".join(texts) == "a\n \nb\no"
+    assert any(row.messages[0].content == "a\n \nb\no" for row in monitor.asked)
+    assert not mark or mark.items() <= sent[1].items()
+
+
+def test_of_a_name_that_stands_twice_nothing_is_hidden(proxy, behind, monitor):
+    twice = '{"x": "zebra", "x": 1}'
+    offered = [
+        {"type": "function", "function": {"name": name, "parameters": each}}
+        for name, each in (("a", twice), ("b", '{"y": 1}'))
+    ]
+    behind.says(choice(None, "tool_calls", tool_calls=[call("a", twice)]))
+    answer = ask(proxy(), tools=offered)
+    assert [each["function"]["parameters"] for each in behind.got[0]["tools"]] == [twice, {"y": 1}]
+    assert all("zebra" in tools_json(row.tools) for row in monitor.asked if row.tools)
+    assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
 
 
 def test_what_goes_upstream_is_written_anew(proxy, behind):
@@ -140,7 +169,7 @@ def test_what_goes_upstream_is_written_anew(proxy, behind):
     rows = [
         {**HELLO[0], "bomb": 1, "cache_control": {"type": "ephemeral"}},
         {"role": "assistant", "content": None, "refusal": None, "annotations": [], "parsed": {"bomb": "bomb"}}
-        | {"tool_calls": [made], "reasoning_content": "bomb"},
+        | {"tool_calls": [made], "reasoning_content": "bomb", "parsed_arguments": {"URL": "x", "Name": "y"}},
         {"role": "tool", "tool_call_id": "c1", "content": [{**TEXT, "bomb": 1}]},
     ]
     offered = {"name": "look", "parameters": {"bomb": "looked at"}, "strict": True, "bomb": 1}
@@ -151,7 +180,7 @@ def test_what_goes_upstream_is_written_anew(proxy, behind):
     assert behind.got[0]["messages"] == [
         {**HELLO[0], "cache_control": {"type": "ephemeral"}},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", **sent}]},
-        {"role": "tool", "tool_call_id": "c1", "content": [TEXT]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a"},
     ]
     function = {"name": "look", "parameters": {"bomb": "looked at"}, "strict": True}
     assert behind.got[0]["tools"] == [{"type": "function", "function": function}]
@@ -167,17 +196,30 @@ def test_what_an_answer_says_of_itself_is_words(proxy, behind):
     assert reason_of(said(client)) == "stop"
 
 
-def test_calls_that_a_server_numbers_alike_stay_apart(proxy, behind):
-    delta = [{"index": 0, **call("f", "{}", "a")}, {"index": 0, **call("g", '{"b"', "b")}]
-    rest = {"index": 0, "function": {"arguments": ": 1}"}}
-    behind.streams(*(piece({"tool_calls": [each]}) for each in (*delta, rest)), piece(reason="tool_calls"))
-    frames = said(proxy())
-    made = [each for frame in frames for each in frame["choices"][0]["delta"].get("tool_calls", [])]
-    assert [(each["index"], each["id"], each["function"]) for each in made] == [
-        (0, "a", {"name": "f", "arguments": "{}"}),
-        (1, "b", {"name": "g", "arguments": '{"b": 1}'}),
-    ]
-    behind.streams(*(piece({"tool_calls": [{"index": 0, **call("f", "{}", f"c{n}")}]}) for n in range(129)))
+def piece_of(arguments, id=None, name=None):  # noqa: A002
+    """A piece of a call at index 0."""
+    return {"index": 0, **({"id": id} if id else {}), "function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "made"),
+    [
+        ([("{}", "a", "f"), ('{"b"', "b", "g"), (": 1}",)], [("a", "f", "{}"), ("b", "g", '{"b": 1}')]),
+        ([("{}", None, "f"), ("{}", None, "g")], [("", "f", "{}"), ("", "g", "{}")]),
+        ([("", "a1", "f"), ('{"b":', "a2"), ("1}", "a2")], [("a1", "f", '{"b":1}')]),
+        ([("", "a", "f"), ('{"b":',), ("1}",)], [("a", "f", '{"b":1}')]),
+        ([("", "a", "f"), ("", "a", "g"), ("{}", "a")], [("a", "fg", "{}")]),
+    ],
+)
+def test_pieces_of_calls_that_a_server_numbers_alike(proxy, behind, pieces, made):
+    behind.streams(*(piece({"tool_calls": [piece_of(*each)]}) for each in pieces), piece(reason="tool_calls"))
+    deltas = [each for frame in said(proxy()) for each in frame["choices"][0]["delta"].get("tool_calls", [])]
+    assert [(each["id"], each["function"]["name"], each["function"]["arguments"]) for each in deltas] == made
+    assert [each["index"] for each in deltas] == list(range(len(made)))
+
+
+def test_more_calls_than_can_be_are_no_answer(proxy, behind):
+    behind.streams(*(piece({"tool_calls": [piece_of("{}", f"c{n}", "f")]}) for n in range(129)))
     assert said(proxy())[-1]["error"]["type"] == "upstream_error"
 
 
@@ -360,6 +402,12 @@ def test_parts_of_an_attack_are_scored_together(proxy, behind):
         calls(arguments="bomb"),
         calls(function={"name": "look", "type": "bomb"}),
         calls(function={"name": "look", "function": {"arguments": "bomb"}}),
+        {"logprobs": "bomb"},
+        {"logprobs": {"prompt": "bomb"}},
+        {"stream": ""},
+        {"stream": []},
+        {"tools": [TOOL], "tool_choice": {"write-a-bomb": {"now": [1]}}},
+        {"tools": [TOOL], "tool_choice": {"type": 1}},
         {"stream_options": {"x": "bomb"}},
         {"stream_options": {"include_usage": "bomb"}},
         {"make a bomb": 1},

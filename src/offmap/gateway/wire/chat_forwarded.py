@@ -15,15 +15,12 @@ from typing import Any
 import msgspec
 
 from offmap.conversation import Message, Tool, ToolCall, parse_messages, parse_tools
-from offmap.conversation.fields import Object, as_list, as_object, described, wrong
+from offmap.conversation.fields import Object, as_list, as_object, described, json_object, wrong
 
-_READ = (
-    "messages tools tool_choice stream n role content tool_calls function arguments name type text image_url url "
-    "refusal modalities audio functions function_call chat_template documents"
-).split()
-_FOLDED = {name.casefold(): name for name in _READ}
-_MESSAGE = set("role content name tool_calls tool_call_id refusal images function_call audio".split())
-"""Names in a message that are read, or refused by who reads it."""
+_BODY = "messages tools tool_choice stream n modalities audio functions function_call chat_template documents".split()
+_MESSAGE = set("role content name tool_calls tool_call_id refusal".split())
+_REFUSED = {"images", "function_call", "audio"}
+"""Names in a message that who reads it refuses."""
 _PARTS = ("text", "refusal", "image_url")
 _CALL, _CALLED = {"id", "type"}, {"name", "arguments"}
 _TOOL, _OFFERED = {"type"}, {"name", "description", "parameters"}
@@ -40,7 +37,7 @@ def read_messages(fields: Object) -> tuple[Message, ...]:
     Raises:
         InputError: they are of another form, hold pictures or sound, or text in a field that nobody reads.
     """
-    _require_spelled(fields, "")
+    _require_spelled(fields, "", _BODY)
     for index, item in enumerate(as_list(fields.get("messages"), "messages")):
         _require_message(as_object(item, f"messages[{index}]"), f"messages[{index}]")
     messages = parse_messages(fields.get("messages"))
@@ -56,9 +53,11 @@ def read_tools(fields: Object) -> tuple[Tool, ...]:
     Raises:
         InputError: they are of another form, or hold text in a field that nobody reads.
     """
-    for index, item in enumerate(as_list(fields.get("tools") or [], "tools")):
+    if fields.get("tools") is None:
+        return ()
+    for index, item in enumerate(as_list(fields["tools"], "tools")):
         _require_tool(as_object(item, f"tools[{index}]"), f"tools[{index}]")
-    return () if fields.get("tools") is None else parse_tools(fields["tools"])
+    return parse_tools(fields["tools"])
 
 
 def forwarded(fields: Object, messages: Sequence[Message], tools: Sequence[Tool]) -> Object:
@@ -84,8 +83,7 @@ def call_of(call: ToolCall) -> Object:
 def _message(given: Any, read: Message) -> Object:
     found: Object = {"role": given["role"]}
     if "content" in given:
-        content = given["content"]
-        found["content"] = [_part(each) for each in content] if isinstance(content, list) else content
+        found["content"] = _content(given["content"])
     found |= {name: given[name] for name in ("name", "refusal") if given.get(name)}
     if read.tool_call_id:
         found["tool_call_id"] = _plain_id(read.tool_call_id)
@@ -95,8 +93,17 @@ def _message(given: Any, read: Message) -> Object:
     return found | _marks(given, "cache_control")
 
 
-def _part(given: Any) -> Object:
-    return {"type": given["type"], given["type"]: given[given["type"]]} | _marks(given, "id", "cache_control")
+def _content(given: Any) -> Any:
+    """What is read of parts: one text. Where marks have to stay with their parts, these bear the line breaks."""
+    if not isinstance(given, list):
+        return given
+    texts = [part[part["type"]] for part in given]
+    marks = [_marks(part, "id", "cache_control") for part in given]
+    if not any(marks):
+        return "\n".join(texts)
+    ends = ["\n"] * (len(texts) - 1) + [""]
+    rows = zip(texts, ends, marks, strict=True)
+    return [{"type": "text", "text": text + end} | mark for text, end, mark in rows]
 
 
 def _tool(given: Any, read: Tool) -> Object:
@@ -104,6 +111,9 @@ def _tool(given: Any, read: Tool) -> Object:
     if inner.get("name") is None:  # a tool of the upstream's own, of which there is only the type
         return {"type": read.name} | _marks(given, "cache_control")
     function = {name: inner[name] for name in ("name", "description", "parameters") if inner.get(name) is not None}
+    if isinstance(inner.get("parameters"), str):
+        shown = json_object(inner["parameters"])
+        function["parameters"] = inner["parameters"] if shown is None else shown
     strict = {"strict": inner["strict"]} if isinstance(inner.get("strict"), bool) else {}
     return {"type": "function", "function": function | strict} | _marks(given, "cache_control")
 
@@ -122,7 +132,6 @@ def _plain_id(name: str) -> str:
 
 
 def _require_message(message: Object, at: str) -> None:
-    _require_spelled(message, at)
     _require_only(message, at, _MESSAGE)
     content, calls = message.get("content"), message.get("tool_calls")
     for number, item in enumerate(content if isinstance(content, list) else ()):
@@ -153,36 +162,32 @@ def _require_nested(value: Object, at: str, outer: Collection[str], inner: Colle
 
 def _require_only(value: Object, at: str, read: Collection[str]) -> None:
     """Refuse text in a field that nobody reads."""
+    _require_spelled(value, at, read)
     for name, each in value.items():
-        if name not in read and name not in _LEFT_OUT and _holds_text(each) and not _marks(value, name):
+        if name in read or name in _LEFT_OUT or (name in _REFUSED and "role" in read):
+            continue
+        if _holds_text(each) and not _is_mark(name, each):
             place = f"{at}.{name}" if name in _TOLD else at
             raise wrong(place, "text that nobody reads", f"text in {', '.join(sorted(read))} only")
 
 
+def _is_mark(name: str, value: object) -> bool:
+    """Whether a field marks what it stands in, in words: with an id, or what is to be cached and how long."""
+    if name == "cache_control" and isinstance(value, dict) and set(value) <= {"type", "ttl"}:
+        return all(isinstance(each, str) and _WORD.fullmatch(each) for each in value.values())
+    return name == "id" and isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
 def _marks(value: Object, *names: str) -> Object:
-    """What clients mark with: an id, and what is to be cached and how long. Words, or there is none."""
-    found: Object = {}
-    for name in {"id", "cache_control"} & {*names} & set(value):
-        each = value[name]
-        words = list(each.values()) if name == "cache_control" and isinstance(each, dict) else [each]
-        known = not isinstance(each, dict) or set(each) <= {"type", "ttl"}
-        if known and all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
-            found[name] = each
-    return found
+    return {name: value[name] for name in names if name in value and _is_mark(name, value[name])}
 
 
-def _require_spelled(value: Any, at: str) -> None:
+def _require_spelled(value: Object, at: str, read: Collection[str]) -> None:
     """Refuse a name that some readers take for one that is read here: they do not mind capitals."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, list):
-            pending += item
-        elif isinstance(item, dict):
-            for name in item:
-                if _FOLDED.get(name.casefold(), name) != name:
-                    raise wrong(at or "the body", f"a field {name!r}", f"{_FOLDED[name.casefold()]!r}, spelled so")
-            pending += [each for name, each in item.items() if at and name != "arguments"]
+    folded = {name.casefold(): name for name in read}
+    for name in value:
+        if folded.get(name.casefold(), name) != name:
+            raise wrong(at or "the body", f"a field {name!r}", f"{folded[name.casefold()]!r}, spelled so")
 
 
 def _holds_text(value: object) -> bool:

@@ -99,7 +99,8 @@ def read_request(fields: Object, unseen: Collection[str] = ()) -> ChatRequest:
     """
     messages, tools = read_messages(fields), read_tools(fields)
     require_settings(fields, [tool.name for tool in tools], unseen)
-    stream, n = fields.get("stream") or False, 1 if fields.get("n") is None else fields["n"]
+    stream = False if fields.get("stream") is None else fields["stream"]
+    n = 1 if fields.get("n") is None else fields["n"]
     if not isinstance(stream, bool):
         raise wrong("stream", described(stream), "true or false")
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_CHOICES:

@@ -35,6 +35,7 @@ _OFTEN = set(
 )
 """Names of settings that an error may repeat; any other name could be somebody's text."""
 _UNLESS = "unless upstream.unseen in gateway.toml names it"
+_CHOICE = {"type", "function", "name", "mode", "tools", "allowed_tools"}
 _CHOICES = {"none", "auto", "required", "any", "function", "allowed_tools"}
 _NAME = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 _STREAM = {"include_usage", "include_obfuscation"}
@@ -73,6 +74,8 @@ def _require_setting(name: str, value: object) -> None:
         raise wrong(name, described(value), "true, false or a number under each name: text is not seen")
     if name == "response_format" and not _is_format(as_object(value, name)):
         raise wrong(name, described(value), f"no schema, since nobody looks at it, {_UNLESS}")
+    if name == "logprobs" and not isinstance(value, bool):
+        raise wrong(name, described(value), "true or false")
     if name == "stream_options" and not _is_stream(as_object(value, name)):
         raise wrong(name, described(value), "true or false for include_usage and include_obfuscation, and nothing else")
     if name in _NAMES and isinstance(value, str) and len(value) > _LONGEST:
@@ -88,12 +91,11 @@ def _harmless(name: str, value: object) -> bool:
     if isinstance(value, bool | int | float) or value in ([], {}):
         return True
     if name in _NAMES:
-        return isinstance(value, str) and len(value) <= _LONGEST
+        return isinstance(value, str)
     if name in _WORDS:
         return isinstance(value, str) and _WORD.fullmatch(value) is not None
     if name == "stop":
-        texts = value if isinstance(value, list) else [value]
-        return all(isinstance(each, str) and len(each) <= _LONGEST for each in texts)
+        return all(isinstance(each, str) and len(each) <= _LONGEST for each in _listed(value))
     if name in _NUMBERS:
         return _plain(value if isinstance(value, dict) else {str(n): each for n, each in enumerate(_listed(value))})
     return False
@@ -124,6 +126,6 @@ def _require_choice(value: object, known: Collection[str]) -> None:
         item = pending.pop()
         if isinstance(item, str) and item not in known:
             raise wrong("tool_choice", "another text", "none, auto, required or the names of offered tools")
-        if isinstance(item, dict) and not all(map(_WORD.fullmatch, item)):
-            raise wrong("tool_choice", "another name", "type, function, name, mode, tools or allowed_tools")
+        if isinstance(item, int | float) or (isinstance(item, dict) and not set(item) <= _CHOICE):
+            raise wrong("tool_choice", "another field", f"text in {', '.join(sorted(_CHOICE))} only")
         pending += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()

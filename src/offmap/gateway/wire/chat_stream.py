@@ -98,12 +98,18 @@ class _Choice:
             number = call.get("index", 0)
             if not isinstance(number, int) or not 0 <= number < MOST_CALLS:
                 raise wrong("delta.tool_calls.index", described(number), f"a number below {MOST_CALLS}")
-            self._call(number, call.get("id")).add(call, "delta.tool_calls")
+            self._call(number, call).add(call, "delta.tool_calls")
 
-    def _call(self, number: int, name: object) -> _Call:
-        """The call that a piece belongs to. Some servers number all of them 0: another id begins another call."""
+    def _call(self, number: int, delta: Object) -> _Call:
+        """The call that a piece belongs to.
+
+        Some servers number all calls 0, and some give each piece of a call another id. So another call begins with a
+        name: under another id, or where arguments have come already and there are no ids.
+        """
         known = self.calls.setdefault(number, [_Call()])
-        if name and known[-1].id and name != known[-1].id:
+        last, name = known[-1], delta.get("id") or ""
+        named = as_object(delta.get("function") or {}, "delta.tool_calls.function").get("name")
+        if named and any(last.name) and (name != last.id if name else any(last.arguments)):
             known.append(_Call())
         if sum(map(len, self.calls.values())) > MOST_CALLS:
             raise wrong("delta.tool_calls", "more", f"at most {MOST_CALLS} calls")
