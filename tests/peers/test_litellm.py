@@ -88,7 +88,7 @@ def test_a_real_proxy_asks_the_gateway_as_it_is_shipped(proxy, embedded, stream)
     before = len(embedded.decisions)
     assert proxy.ask("embedded", stream=stream) == REPLY
     found = embedded.decisions[before:]
-    assert {each["stage"] for each in found} == {"input", "response"}
+    assert {each["stage"] for each in found} == {"input", "response", "conversation"}, "it sends the id of a trace"
     assert {each["action"] for each in found} == {"allow"}
     reply = next(each for each in found if each["stage"] == "response")
     assert reply["messages"] == 2, "with what it answers"
@@ -108,7 +108,8 @@ def test_a_reply_that_is_stopped_does_not_come_out(proxy, words, stream):
     with pytest.raises(openai.APIError, match=REFUSAL):
         proxy.ask("words", model="harm", stream=stream)
     assert not stream or "bomb" not in "".join(proxy.out), "nor what came before it"
-    assert (words.decisions[-1]["stage"], words.decisions[-1]["action"]) == ("response", "block")
+    last = {each["stage"]: each["action"] for each in words.decisions[-2:]}
+    assert last == {"response": "block", "conversation": "block"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
