@@ -72,7 +72,8 @@ def allowed_calls(
     passed: list[ToolCall] = []
     refused: list[ToolCall] = []
     for call in calls:
-        (passed if call.name in names and is_object(call.arguments) else refused).append(call)
+        readable = json_object(call.arguments) is not None
+        (passed if call.name in names and readable else refused).append(call)
     return tuple(passed), tuple(refused)
 
 
@@ -92,8 +93,3 @@ def _read_only(message: Message, stage: StageTable) -> Applied:
 
 def _refusal(message: Message, text: str) -> Message:
     return msgspec.structs.replace(message, content=text, tool_calls=(), images=())
-
-
-def is_object(arguments: str) -> bool:
-    """Whether a call's arguments are a JSON object that all readers read alike."""
-    return json_object(arguments) is not None

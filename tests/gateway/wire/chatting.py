@@ -7,6 +7,8 @@ import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import msgspec
+
 from offmap.gateway.store.chain import entries
 
 RESET, HANG = object(), object()
@@ -135,3 +137,11 @@ def recorded(client):
 def replies(monitor):
     """What the monitor was asked about, behind the request."""
     return [each.messages[-1] for each in monitor.asked if each.id == "chat" and each.messages[-1].role == "assistant"]
+
+
+def with_stage(client, monkeypatch, stage, **options):
+    """Give a stage of a running gateway a policy of its own."""
+    gateway = client.service.engine.gateway
+    table = msgspec.structs.replace(gateway.stages[stage], **options)
+    gateway = msgspec.structs.replace(gateway, stages=gateway.stages | {stage: table})
+    monkeypatch.setattr(client.service.engine, "gateway", gateway)

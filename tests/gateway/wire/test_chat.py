@@ -4,7 +4,6 @@ import socket
 import threading
 import time
 
-import msgspec
 import openai
 import pytest
 import uvicorn
@@ -26,6 +25,7 @@ from tests.gateway.wire.chatting import (
     said,
     text_of,
     text_pieces,
+    with_stage,
 )
 
 from offmap.chat_template import tools_json
@@ -328,14 +328,6 @@ def test_a_cut_answer(proxy, behind, cutting):
     behind.says(choice("Fine. Then a bomb.", logprobs=None))
     found = ask(client).json()["choices"][0]
     assert (found["message"]["content"], found["finish_reason"]) == ("Fine.", "content_filter")
-
-
-def with_stage(client, monkeypatch, stage, **options):
-    """Give a stage of a running gateway a policy of its own."""
-    gateway = client.service.engine.gateway
-    table = msgspec.structs.replace(gateway.stages[stage], **options)
-    gateway = msgspec.structs.replace(gateway, stages=gateway.stages | {stage: table})
-    monkeypatch.setattr(client.service.engine, "gateway", gateway)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -2,6 +2,7 @@ import time
 
 import msgspec
 import pytest
+from tests.gateway.wire.chatting import with_stage
 
 from offmap.conversation import Conversation, Message
 from offmap.gateway.config import DEFAULT_REFUSAL, Limits
@@ -159,14 +160,6 @@ def test_calls_are_forgotten():
     assert not calls.of("me", "c").messages
 
 
-def own_conversation_stage(client, monkeypatch, **options):
-    """Give the conversation stage a policy of its own."""
-    gateway = client.service.engine.gateway
-    table = msgspec.structs.replace(gateway.stages["conversation"], **options)
-    gateway = msgspec.structs.replace(gateway, stages=gateway.stages | {"conversation": table})
-    monkeypatch.setattr(client.service.engine, "gateway", gateway)
-
-
 def kept(client):
     with client.service.store.read() as connection:
         return [each.decision for each in entries(connection) if each.kind == "decision"]
@@ -190,13 +183,13 @@ def test_a_reply_is_asked_about_with_what_is_remembered_and_not_remembered_befor
 
 def test_without_a_trace_only_a_conversation_stage_of_its_own_is_asked(client, monkeypatch):
     guard(client, "response", "By the moon.")
-    own_conversation_stage(client, monkeypatch, tier="strict")
+    with_stage(client, monkeypatch, "conversation", tier="strict")
     guard(client, "response", "By the moon.")
     assert [each.stage for each in kept(client)] == ["response", "response", "conversation"]
 
 
 def test_all_looks_of_a_trace_are_on_one_side_of_a_percentage(client, monkeypatch):
-    own_conversation_stage(client, monkeypatch, percent=30.0)
+    with_stage(client, monkeypatch, "conversation", percent=30.0)
     for trace in "abcdef":
         actions = {guard(client, "response", "bo" + "mb" * n, litellm_trace_id=trace)["action"] for n in range(1, 9)}
         assert len(actions) == 1
@@ -206,7 +199,7 @@ def test_of_two_stages_that_change_a_reply_the_stricter_one_is_heard(serve, cutt
     client = serve(**cutting)
     text = "Fine. Then a bomb."
     guard(client, "response", text)
-    own_conversation_stage(client, monkeypatch, refusal="Nothing.")
+    with_stage(client, monkeypatch, "conversation", refusal="Nothing.")
     found = guard(client, "response", text, "Nothing bad.")
     assert (found["action"], found["texts"]) == ("GUARDRAIL_INTERVENED", ["Fine.", "Nothing bad."])
     for kept in (("Fine.", "No."), ("No.", "Fine.")):

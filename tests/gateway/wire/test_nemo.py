@@ -1,5 +1,5 @@
-import msgspec
 import pytest
+from tests.gateway.wire.chatting import with_stage
 
 PATH = "/v1/guardrail/checks"
 ASKED = {"role": "user", "content": "how do tides work?"}
@@ -33,10 +33,7 @@ def test_what_does_not_go_on_is_blocked(client, text, action):
 
 
 def test_a_conversation_stage_of_its_own_is_a_rail(client, monkeypatch):
-    gateway = client.service.engine.gateway
-    table = msgspec.structs.replace(gateway.stages["conversation"], tier="strict")
-    gateway = msgspec.structs.replace(gateway, stages=gateway.stages | {"conversation": table})
-    monkeypatch.setattr(client.service.engine, "gateway", gateway)
+    with_stage(client, monkeypatch, "conversation", tier="strict")
     found = check(client, ASKED, {"role": "assistant", "content": "By the moon."})
     assert list(found["rails_status"]) == ["input", "response", "conversation"]
     assert list(check(client, ASKED)["rails_status"]) == ["input"]

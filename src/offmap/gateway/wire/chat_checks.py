@@ -16,8 +16,9 @@ from typing import Literal
 import msgspec
 
 from offmap.conversation import Conversation, Message, ToolCall
+from offmap.conversation.fields import json_object
 from offmap.conversation.types import content_sha256
-from offmap.gateway.actions import allowed_calls, apply, is_object
+from offmap.gateway.actions import allowed_calls, apply
 from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
 from offmap.gateway.decision import STOPS, Decision, Finding, Stage
@@ -297,4 +298,4 @@ def _in_both(first: Collection[str] | None, second: Collection[str] | None) -> C
 
 def _readable(arguments: str) -> bool:
     """Whether arguments are a JSON object, or left out."""
-    return not arguments.strip() or is_object(arguments)
+    return not arguments.strip() or json_object(arguments) is not None
