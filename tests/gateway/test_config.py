@@ -84,6 +84,7 @@ def test_without_a_file_everything_fails_closed_on_loopback():
         ("[server]\nmax_body_bytes = 2000000000", "server.max_body_bytes: found 2000000000, wanted int <= 1073741824"),
         ("[server]\ndrain_s = inf", "server.drain_s: found inf, wanted a finite number"),
         ("[limits]\nexpiry_s = inf", "limits.expiry_s: found inf, wanted a finite number"),
+        ("[limits]\ndeadline_ms = 1e-9", "limits.deadline_ms: found 1e-09, wanted float >= 1.0"),
         ("[limits]\nmax_wait_ms = nan", "limits.max_wait_ms: found nan, wanted a finite number"),
         ("server = 3", "server: found 3, wanted a table"),
         ("monitors = 3", "monitors: found 3, wanted a table"),

@@ -13,7 +13,7 @@ from offmap.conversation import Conversation, Message
 from offmap.errors import InputError
 from offmap.evidence import Span
 from offmap.features import Features
-from offmap.gateway.config import Gateway, Limits, MonitorTable, StageTable
+from offmap.gateway.config import Gateway, Limits, MonitorTable, StageTable, Step
 from offmap.gateway.monitors import Opened, Running
 from offmap.gateway.opening import (
     JudgeScorer,
@@ -470,6 +470,16 @@ def test_a_monitor_that_could_never_stop_anything_is_refused():
     for smallest in ({"unsafe": 0.006, "unknown": 0.1}, {}):
         with pytest.raises(InputError, match=r"stages.response.cascade\[0\].*could never stop anything"):
             require_reach(gateway, {"a": Opened(Fake(), smallest=smallest)})
+
+
+def test_a_monitor_that_hands_on_counts_as_far_as_it_does():
+    """What it hands on does not simply pass, so a conversation in few enough windows for that is not unscored."""
+    step = Step("a", unsafe=(0.005, 0.012), unknown=(0.005, 0.012))
+    both = {name: MonitorTable(bundle="pocket") for name in "ab"}
+    gateway = Gateway(monitors=both, stages={"response": StageTable((step, "b"))})
+    opened = {"a": Opened(Fake(), smallest={"unsafe": 0.001}, render=render), "b": Opened(Fake())}
+    (told,) = out_of_reach(gateway, opened)
+    assert "p(unsafe) <= 0.012 of conversations of at most 12 windows" in told
 
 
 def test_how_long_a_conversation_may_be_for_its_answers_to_count_is_told():

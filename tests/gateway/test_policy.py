@@ -254,6 +254,9 @@ def test_more_contradictions():
     assert found(base) == ""
     both = MonitorTable()
     assert "monitors.a: found neither" in found(msgspec.structs.replace(base, monitors={"a": both}))
+    narrow = MonitorTable(bundle="pocket", window_tokens=1)
+    told = "monitors.a.window_tokens: found 1, wanted 0 or at least 16"
+    assert told in found(msgspec.structs.replace(base, monitors={"a": narrow}))
     assert "stages: found none" in found(msgspec.structs.replace(base, stages={}))
     assert "audit.reason: found none" in found(msgspec.structs.replace(base, audit=Audit(on_error="allow")))
     assert "review.timeout_s: found 0" in found(msgspec.structs.replace(base, review=Review(timeout_s=0)))

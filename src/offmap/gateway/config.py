@@ -30,7 +30,9 @@ Band = Annotated[tuple[_Share, _Share], Meta(description="two p-values between 0
 """Two p-values: stopped at or below the first, passed above the second, and between them the next monitor is asked; the
 last monitor's go to a person."""
 Count = Annotated[int, Meta(ge=1, le=10**9)]
-Milliseconds = Annotated[float, Meta(gt=0)]
+Milliseconds = Annotated[float, Meta(ge=1)]
+LEAST_WINDOW = 16
+"""Tokens. A window says who speaks too: in fewer there is room for hardly a word."""
 DEFAULT_REFUSAL = "This was stopped by a safety policy."
 
 
@@ -106,7 +108,8 @@ class JudgeMonitor(_Table, frozen=True):
 class MonitorTable(_Table, frozen=True):
     """One monitor: a bundle ("pocket", or a directory) or a judge.
 
-    ``window_tokens`` caps the windows that long conversations are read in; 0: as much as the model reads at once.
+    ``window_tokens`` caps the windows that long conversations are read in, at ``LEAST_WINDOW`` or more; 0: as much as
+    the model reads at once.
     """
 
     bundle: str = ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from offmap.errors import InputError
-from offmap.gateway.config import Gateway, StageTable
+from offmap.gateway.config import LEAST_WINDOW, Gateway, StageTable
 from offmap.gateway.decision import Stage
 from offmap.gateway.policy import bands, enforces, escalates, heard
 
@@ -36,6 +36,8 @@ def contradictions(gateway: Gateway) -> Iterator[str]:
             yield f"monitors: found the name {name[:80]!r}, wanted up to 64 letters, digits, spaces and any of _ . -"
         if bool(monitor.bundle) == bool(monitor.judge):
             yield f"monitors.{name}: found {'both' if monitor.bundle else 'neither'}, wanted a bundle or a judge"
+        if 0 < monitor.window_tokens < LEAST_WINDOW:
+            yield f"monitors.{name}.window_tokens: found {monitor.window_tokens}, wanted 0 or at least {LEAST_WINDOW}"
     for stage, table in gateway.stages.items():
         for found in _stage_contradictions(gateway, stage, table):
             yield f"stages.{stage}.{found}"

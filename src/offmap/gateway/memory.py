@@ -66,17 +66,15 @@ class Memory:
         counted twice. What a caller leaves out or changes in a history that it sends again stays remembered as it was
         first seen. What is returned has all new messages, even where what is kept of them is cut to the limits.
         """
-        now = self._clock()
-        self._expire(now)
+        merged = self.beside(key, messages)
         known = self._known.pop(key, Remembered(()))
-        merged = _joined(known.messages, tuple(messages))
-        kept, size = self._within_limits(merged)
-        forgotten = known.forgotten + len(merged) - len(kept)
-        self._known[key] = Remembered(kept, forgotten, now, size)
+        kept, size = self._within_limits(merged.messages)
+        forgotten = known.forgotten + len(merged.messages) - len(kept)
+        self._known[key] = Remembered(kept, forgotten, merged.seen, size)
         self._bytes += size - known.size
         while len(self._known) > self._limits.conversations or self._bytes > self._most_bytes:
             self._forget_oldest()
-        return Remembered(merged, known.forgotten, now)
+        return merged
 
     def beside(self, key: Key, messages: Sequence[Message]) -> Remembered:
         """What ``merge`` would return, and nothing of it kept."""

@@ -26,7 +26,7 @@ from offmap.errors import InputError
 from offmap.features import FeatureSpec, FloatArray
 from offmap.gateway.config import Gateway, JudgeMonitor, MonitorTable
 from offmap.gateway.monitors import Opened, Running
-from offmap.gateway.policy import bands, heard
+from offmap.gateway.policy import acted_on, bands, heard
 from offmap.members import by_question
 from offmap.monitor import Monitor, Verdict, load
 
@@ -183,9 +183,10 @@ def out_of_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> Iterator[s
     """
     most = gateway.limits.max_windows
     for stage, table in gateway.stages.items():
-        for step in bands(table):
+        steps = bands(table)
+        for number, step in enumerate(steps, start=1):
             opened = monitors[step.monitor]
-            for question, (cut, *_) in heard(table, step).items():
+            for question, cut in acted_on(table, step, last=number == len(steps)).items():
                 reach = (opened.smallest or {}).get(question, 0.0)
                 if opened.render and reach > cut:
                     yield (

@@ -114,6 +114,15 @@ def heard(stage: StageTable, step: Bands) -> dict[Question, Band]:
     return {question: getattr(step, question) for question in QUESTIONS if getattr(stage.actions, question) != "allow"}
 
 
+def acted_on(stage: StageTable, step: Bands, *, last: bool) -> dict[Question, float]:
+    """The largest p-value of each question that lets nothing simply pass: its traffic is stopped, or asked about on.
+
+    ``last``: whether the step is the cascade's last, which hands on to a person, or to nobody.
+    """
+    passes = last and stage.actions.uncertain == "allow"
+    return {question: stop if passes else passing for question, (stop, passing) in heard(stage, step).items()}
+
+
 def signals(stage: StageTable, step: Bands, finding: Finding, *, last: bool) -> tuple[tuple[Signal, ...], bool]:
     """What a finding meets, and whether it settles the matter, so that no later monitor is asked.
 
@@ -141,8 +150,7 @@ def _blind(stage: StageTable, step: Bands, finding: Finding, *, last: bool) -> b
     Without this who pads a text would get past a monitor whose p-values do not become small.
     """
     least: dict[Question, float] = {"unsafe": finding.least_unsafe, "unknown": finding.least_unknown}
-    passes = last and stage.actions.uncertain == "allow"
-    edges = {question: stop if passes else passing for question, (stop, passing) in heard(stage, step).items()}
+    edges = acted_on(stage, step, last=last)
     return any(least[each] / max(1, finding.windows) <= edge < least[each] for each, edge in edges.items())
 
 
