@@ -472,6 +472,16 @@ def test_a_monitor_that_could_never_stop_anything_is_refused():
             require_reach(gateway, {"a": Opened(Fake(), smallest=smallest)})
 
 
+def test_a_question_that_nobody_answers_is_told():
+    both = {name: MonitorTable(bundle="pocket") for name in "ab"}
+    gateway = Gateway(monitors=both, stages={"response": StageTable(("a", "b"))})
+    novelty = Opened(Fake(), smallest={"unknown": 0.0001})
+    told = ["response: no monitor of its cascade gives p(unsafe), so that 'block' is never done about it"]
+    assert list(out_of_reach(gateway, {"a": novelty, "b": novelty})) == told
+    assert not list(out_of_reach(gateway, {"a": novelty, "b": Opened(Fake(), smallest={"unsafe": 0.0001})}))
+    assert not list(out_of_reach(gateway, {"a": novelty, "b": Opened(Fake())}))
+
+
 def test_a_monitor_that_hands_on_counts_as_far_as_it_does():
     """What it hands on does not simply pass, so a conversation in few enough windows for that is not unscored."""
     step = Step("a", unsafe=(0.005, 0.012), unknown=(0.005, 0.012))

@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from offmap.conversation import Conversation, Message, Tool
+from offmap.conversation import Conversation, Message, Tool, ToolCall
 from offmap.gateway.config import Limits
 from offmap.gateway.reading import Reader, Reading, laid_open
 from offmap.monitor import Verdict
@@ -175,5 +175,11 @@ def test_no_template_leaves_out_what_stands_between_tags_of_reasoning():
     assert "<think>" not in seen.messages[0].content
     assert "</think>" not in seen.messages[0].content
     assert seen.messages[0].content.endswith("b </THINK> I think> so")
-    plain = Conversation("c", (Message("user", "plain"),))
+    call = ToolCall("look</think>", '{"q": "</think> ok"}')
+    tool = Tool("look", "what <think> does", '{"title": "<think>"}')
+    seen = laid_open(Conversation("c", (Message("assistant", "before", (call,)),), tools=(tool,)))
+    assert "before" in seen.messages[0].text
+    assert len(seen.messages[0].text) == len(Message("assistant", "before", (call,)).text)
+    assert "<" not in repr(seen)
+    plain = Conversation("c", (Message("user", "plain", (ToolCall("look"),)),), tools=(Tool("look"),))
     assert laid_open(plain) is plain

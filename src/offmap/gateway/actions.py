@@ -64,6 +64,11 @@ def safe_part(message: Message, turn: int, spans: Iterable[Span]) -> str:
     return before[: ends[-1]].rstrip() if ends else ""
 
 
+def readable(arguments: str) -> bool:
+    """Whether a call's arguments are a JSON object, or left out."""
+    return not arguments.strip() or json_object(arguments) is not None
+
+
 def allowed_calls(
     calls: Iterable[ToolCall], allowed: Collection[str]
 ) -> tuple[tuple[ToolCall, ...], tuple[ToolCall, ...]]:
@@ -72,8 +77,7 @@ def allowed_calls(
     passed: list[ToolCall] = []
     refused: list[ToolCall] = []
     for call in calls:
-        readable = json_object(call.arguments) is not None
-        (passed if call.name in names and readable else refused).append(call)
+        (passed if call.name in names and readable(call.arguments) else refused).append(call)
     return tuple(passed), tuple(refused)
 
 

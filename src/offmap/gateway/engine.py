@@ -146,7 +146,9 @@ class Engine:
         conversation_id: str = "",
         caller: str = "",
         deadline: float | None = None,
+        unit: str = "",
         partial: bool = False,
+        remember: bool = True,
         foreseen: Finding | None = None,
         made: Callable[[Decision], Awaitable[None]] | None = None,
     ) -> Decision:
@@ -158,7 +160,9 @@ class Engine:
             conversation_id: the caller's; without one nothing is remembered.
             caller: the name of the API key.
             deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
+            unit: what a policy's ``percent`` goes by; "": the conversation's id, or its content.
             partial: whether it is a part of a reply of which more may come: told in the decision, and not remembered.
+            remember: whether the stage "conversation" keeps it; else it is only looked at beside what is remembered.
             foreseen: what the stage's first monitor found of this very conversation already; it is not asked again.
             made: awaited with the decision before it is recorded; what is returned differs where it could not be.
 
@@ -169,9 +173,20 @@ class Engine:
             raise InputError(f"stages.{stage}: the policy has no such stage")
         started, ends = self._clocks.monotonic(), self._until(deadline)
         table = self.gateway.stages[stage]
-        began = started - foreseen.seconds if foreseen else started
-        who = conversation_id, caller
-        request = Request(stage, table, self.policy, conversation, *who, began, ends, partial, foreseen)
+        request = Request(
+            stage=stage,
+            table=table,
+            policy=self.policy,
+            content=conversation,
+            conversation_id=conversation_id,
+            caller=caller,
+            began=started - foreseen.seconds if foreseen else started,
+            deadline=ends,
+            unit=unit,
+            partial=partial,
+            remember=remember,
+            foreseen=foreseen,
+        )
         decision, about = await self._deliberate(request)
         if made:
             await made(decision)
@@ -179,6 +194,14 @@ class Engine:
         if decision.status == "fail_open":
             _log.warning("fail-open: rule %s, decision %s", decision.rule, decision.id)
         return decision
+
+    def remember(self, conversation: Conversation, *, conversation_id: str, caller: str = "") -> None:
+        """Keep what was said, though the stage "conversation" is not asked about it: it was stopped before.
+
+        Nothing is kept without an id, or where the policy has no such stage.
+        """
+        if conversation_id and self.watches("conversation"):
+            self._memory.merge((caller, conversation_id), conversation.messages)
 
     async def foresee(self, stage: Stage, conversation: Conversation, deadline: float | None = None) -> Finding:
         """What the first monitor of a stage finds, before it is known whether that will be asked. Nothing is recorded.
@@ -216,7 +239,7 @@ class Engine:
     def _with_memory(self, request: Request) -> Request:
         content, forgotten, foreseen = request.content, 0, request.foreseen
         if request.stage == "conversation" and request.conversation_id:
-            look = self._memory.beside if request.partial else self._memory.merge
+            look = self._memory.merge if request.remember and not request.partial else self._memory.beside
             known = look((request.caller, request.conversation_id), content.messages)
             content, forgotten = msgspec.structs.replace(content, messages=known.messages), known.forgotten
             foreseen = None  # that was of another conversation

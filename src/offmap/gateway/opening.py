@@ -20,11 +20,13 @@ import numpy as np
 from offmap.atomic import write_whole
 from offmap.bundle import bundle_path
 from offmap.calibration import ConformalCalibrator
+from offmap.combination import QUESTIONS
 from offmap.conversation import Conversation
 from offmap.detectors.base import Question
 from offmap.errors import InputError
 from offmap.features import FeatureSpec, FloatArray
-from offmap.gateway.config import Gateway, JudgeMonitor, MonitorTable
+from offmap.gateway.config import Gateway, JudgeMonitor, MonitorTable, StageTable
+from offmap.gateway.decision import Stage
 from offmap.gateway.monitors import Opened, Running
 from offmap.gateway.policy import acted_on, bands, heard
 from offmap.members import by_question
@@ -176,7 +178,7 @@ def require_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> None:
 
 
 def out_of_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> Iterator[str]:
-    """In words, of how many windows a conversation may be for a monitor's answers to be acted on.
+    """In words, what a stage is never told, and of how many windows a conversation may be for answers to be acted on.
 
     The p-value of W windows is W times the smallest of them, so with enough windows none is small enough, and the
     conversation is unscored.
@@ -184,6 +186,7 @@ def out_of_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> Iterator[s
     most = gateway.limits.max_windows
     for stage, table in gateway.stages.items():
         steps = bands(table)
+        yield from _unanswered(stage, table, monitors)
         for number, step in enumerate(steps, start=1):
             opened = monitors[step.monitor]
             for question, cut in acted_on(table, step, last=number == len(steps)).items():
@@ -198,6 +201,14 @@ def out_of_reach(gateway: Gateway, monitors: Mapping[str, Opened]) -> Iterator[s
                         f"{stage}: {step.monitor!r} can act on p({question}) <= {cut:g} of conversations of at most "
                         f"{int(cut / reach)} windows, since its smallest is {reach:.2g}: longer ones are unscored"
                     )
+
+
+def _unanswered(stage: Stage, table: StageTable, monitors: Mapping[str, Opened]) -> Iterator[str]:
+    answers = [monitors[step.monitor].smallest for step in bands(table)]
+    for question in QUESTIONS:
+        act = getattr(table.actions, question)
+        if act != "allow" and all(known is not None and question not in known for known in answers):
+            yield f"{stage}: no monitor of its cascade gives p({question}), so that {act!r} is never done about it"
 
 
 def write_safe_scores(path: str | Path, judge: Judge, conversations: Sequence[Conversation]) -> SafeScores:

@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from offmap.conversation import Conversation, Message
+from offmap.conversation import Conversation, Message, Tool, ToolCall
 from offmap.gateway.config import Limits
 from offmap.gateway.pace import Pace
 from offmap.gateway.windows import Render, Window, as_text, combine, windows
 from offmap.monitor import Verdict
 
+_Said = TypeVar("_Said", Message, Tool, ToolCall)
 _TAG = re.compile(r"<(/?think>)")
 _BYTES = 3
 """Of a token, as a guess at how many a text has before that is known."""
@@ -32,15 +33,29 @@ _BYTES = 3
 def laid_open(conversation: Conversation) -> Conversation:
     """The same, with tags of reasoning that no template takes for such; every character stands where it stood.
 
-    Some chat templates leave out what stands between them. Who reads the text, the upstream or the client, may not.
+    Some chat templates leave out what stands between them, or before the last. Who reads the text, the upstream or the
+    client, may not. Calls and tools count too: they are text where a template has no place for them, and in windows.
     """
-    if not any("think>" in each.content for each in conversation.messages):
+    messages, tools = tuple(map(_open, conversation.messages)), tuple(map(_without_tags, conversation.tools))
+    if (messages, tools) == (conversation.messages, conversation.tools):
         return conversation
-    return msgspec.structs.replace(conversation, messages=tuple(map(_open, conversation.messages)))
+    return msgspec.structs.replace(conversation, messages=messages, tools=tools)
 
 
 def _open(message: Message) -> Message:
-    return msgspec.structs.replace(message, content=_TAG.sub("‹\\1", message.content))
+    calls = tuple(map(_without_tags, message.tool_calls))
+    opened = _without_tags(message)
+    return opened if calls == message.tool_calls else msgspec.structs.replace(opened, tool_calls=calls)
+
+
+def _without_tags(given: _Said) -> _Said:
+    """The same with no tag in any text of its own."""
+    found = {
+        name: _TAG.sub("(\\1", text)
+        for name in given.__struct_fields__
+        if isinstance(text := getattr(given, name), str) and "think>" in text
+    }
+    return msgspec.structs.replace(given, **found) if found else given
 
 
 class Scorer(Protocol):

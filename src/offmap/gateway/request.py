@@ -17,7 +17,9 @@ class Ask(msgspec.Struct, frozen=True):
     stage: Stage
     conversation: Conversation
     conversation_id: str = ""
+    unit: str = ""
     partial: bool = False
+    remember: bool = True
     foreseen: Finding | None = None
     deadline: float | None = None
 
@@ -26,7 +28,7 @@ class Request(msgspec.Struct, frozen=True):
     """One call of ``Engine.decide``.
 
     Attributes:
-        stage, conversation_id, caller, partial: as they were given.
+        stage, conversation_id, caller, unit, partial, remember: as they were given.
         table, policy: those that it began with.
         content: the conversation together with what is remembered of it.
         began, deadline: on the monotonic clock.
@@ -43,7 +45,9 @@ class Request(msgspec.Struct, frozen=True):
     caller: str
     began: float
     deadline: float
+    unit: str = ""
     partial: bool = False
+    remember: bool = True
     foreseen: Finding | None = None
     content_sha256: str = ""
     forgotten: int = 0
@@ -51,7 +55,7 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def enforced(self) -> bool:
         """Whether the policy is enforced for this conversation."""
-        return promoted(self.table.percent, self.conversation_id or self.content_sha256)
+        return promoted(self.table.percent, self.unit or self.conversation_id or self.content_sha256)
 
     def decided(
         self, ruling: Ruling, findings: tuple[Finding, ...], why: str = "", *, at: float, ended: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from offmap.gateway.sse import Events
 
 T = TypeVar("T")
 _PASSED_HEADERS = ("retry-after",)
+_WORD = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 _MOST_ERROR_TEXT = 500
 _KEPT_SECONDS = 4.0
 """Of a connection that nobody uses; servers close theirs after five or more."""
@@ -199,8 +201,9 @@ class Upstream:
         told = await self._said(response) if status < 500 else {}  # of its own failure it may say anything
         message = self._without_key(told.get("message")) or f"the upstream answered with status {status}"
         passed = status if status < 500 or status in (503, 504) else 502  # no 5xx that the description does not declare
-        error = UpstreamError(passed, self._without_key(told.get("type")) or "upstream_error", message)
-        error.code, error.outage = self._without_key(told.get("code")), status >= 500
+        kind, code = (_word(self._without_key(told.get(name))) for name in ("type", "code"))
+        error = UpstreamError(passed, kind or "upstream_error", message)
+        error.code, error.outage = code, status >= 500
         told_headers = ((name, response.headers.get(name, "")) for name in _PASSED_HEADERS)
         error.headers = {name: value for name, value in told_headers if value and value.isascii()}
         return error
@@ -217,6 +220,11 @@ class Upstream:
     def _without_key(self, value: object) -> str:
         text = value if isinstance(value, str) else ""
         return (text.replace(self._key, "[key]") if self._key else text)[:_MOST_ERROR_TEXT]
+
+
+def _word(text: str) -> str:
+    """A kind or a code as it is where it is one word; "" for anything else, which could be somebody's sentence."""
+    return text if _WORD.fullmatch(text) else ""
 
 
 async def _within(step: Awaitable[T], seconds: float | None) -> T:

@@ -3,6 +3,7 @@ import json
 import socket
 import threading
 import time
+from unittest.mock import ANY
 
 import openai
 import pytest
@@ -32,7 +33,7 @@ from offmap.chat_template import tools_json
 from offmap.gateway.app import create_app
 from offmap.gateway.config import DEFAULT_REFUSAL, Actions, Limits, Upstream
 from offmap.gateway.consistency import contradictions
-from offmap.gateway.decision import Finding
+from offmap.gateway.decision import STAGES, Finding
 from offmap.gateway.keys import Keys
 from offmap.gateway.service import Service
 from offmap.gateway.store.chain import entries
@@ -120,7 +121,9 @@ def test_a_request_that_is_stopped_never_goes_upstream(proxy, behind, word, stre
         {"role": "assistant", "content": "a", "tool_calls": [call("zebra", "{}")]},
         {"role": "assistant", "content": "a", "tool_calls": [call("look", '{"a": "zebra"}')]},
         {"role": "tool", "content": "zebra", "tool_call_id": "c1", "name": "look"},
+        {"role": "tool", "content": "a", "tool_call_id": "c1", "name": "zebra"},
         {"role": "user", "content": "a", "name": "Zoë, the zebra"},
+        {"role": "user", "content": "a", "name": "zebra"},
         {
             "role": "user",
             "content": [{**TEXT, "id": "lc_1", "cache_control": {"type": "ephemeral"}}, TEXT],
@@ -135,7 +138,7 @@ def test_whatever_text_goes_upstream_was_looked_at(proxy, behind, monitor, messa
     assert any("zebra" in each.text for row in monitor.asked for each in row.messages)
 
 
-@pytest.mark.parametrize("mark", [{}, {"id": "lc_1"}, {"cache_control": {"type": "ephemeral"}}])
+@pytest.mark.parametrize("mark", [{}, {"cache_control": {"type": "ephemeral", "ttl": "5m"}}])
 def test_parts_go_upstream_as_the_text_that_was_read(proxy, behind, monitor, mark):
     """However a server joins parts: a sentence cut into letters is no sentence there either."""
     parts = [{"type": "text", "text": letter} for letter in "a bo"]
@@ -170,7 +173,7 @@ def test_what_goes_upstream_is_written_anew(proxy, behind):
         {**HELLO[0], "bomb": 1, "cache_control": {"type": "ephemeral"}},
         {"role": "assistant", "content": None, "refusal": None, "annotations": [], "parsed": {"bomb": "bomb"}}
         | {"tool_calls": [made], "reasoning_content": "bomb", "parsed_arguments": {"URL": "x", "Name": "y"}},
-        {"role": "tool", "tool_call_id": "c1", "content": [{**TEXT, "bomb": 1}]},
+        {"role": "tool", "tool_call_id": "c1", "name": "look", "content": [{**TEXT, "bomb": 1, "id": "a bomb"}]},
     ]
     offered = {"name": "look", "parameters": {"bomb": "looked at"}, "strict": True, "bomb": 1}
     behind.says(choice("fine"))
@@ -179,8 +182,8 @@ def test_what_goes_upstream_is_written_anew(proxy, behind):
     sent = {"type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
     assert behind.got[0]["messages"] == [
         {**HELLO[0], "cache_control": {"type": "ephemeral"}},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", **sent}]},
-        {"role": "tool", "tool_call_id": "c1", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": ANY, **sent}]},
+        {"role": "tool", "tool_call_id": ANY, "name": "look", "content": "a"},
     ]
     function = {"name": "look", "parameters": {"bomb": "looked at"}, "strict": True}
     assert behind.got[0]["tools"] == [{"type": "function", "function": function}]
@@ -223,8 +226,10 @@ def test_more_calls_than_can_be_are_no_answer(proxy, behind):
     assert said(proxy())[-1]["error"]["type"] == "upstream_error"
 
 
-@pytest.mark.parametrize("name", ["call_1|fc_2", "call_1__thought__" + "aGk=" * 40, "make a bomb"])
-def test_ids_that_say_more_than_a_word_are_hashed_and_still_belong_together(proxy, behind, name):
+@pytest.mark.parametrize(
+    "name", ["call_1|fc_2", "call_1__thought__" + "aGk=" * 40, "make a bomb", "make-a-bomb", "9charsMis"]
+)
+def test_ids_go_upstream_as_hashes_and_still_belong_together(proxy, behind, name):
     behind.says(choice("fine"))
     rows = [
         {"role": "assistant", "content": None, "tool_calls": [call("look", "{}", name), call("look", "{}", "c2")]},
@@ -235,7 +240,59 @@ def test_ids_that_say_more_than_a_word_are_hashed_and_still_belong_together(prox
     _, made, first, second = behind.got[0]["messages"]
     assert name not in json.dumps(behind.got[0])
     assert [each["id"] for each in made["tool_calls"]] == [first["tool_call_id"], second["tool_call_id"]]
-    assert second["tool_call_id"] == "c2"
+    assert first["tool_call_id"] != second["tool_call_id"]
+    assert len(first["tool_call_id"]) == (9 if len(name) == 9 else 29)
+
+
+def test_percent_is_of_exchanges_and_not_of_looks(proxy, behind, monkeypatch):
+    """Every stage, look and call of an exchange is on the same side, with an id or without."""
+    client = proxy()
+    for stage in STAGES:
+        with_stage(client, monkeypatch, stage, percent=50)
+    behind.says(
+        choice("fine", tool_calls=[call("look", "{}"), call("look", '{"a": 1}', "c2")]), choice("good", index=1)
+    )
+    with client.service.store.read() as connection:
+        before = len(list(entries(connection)))
+    for number in range(16):
+        ask(client, messages=[{"role": "user", "content": str(number)}], n=2)
+    with client.service.store.read() as connection:
+        decided = [each.decision for each in entries(connection)][before:]
+    sides = [{each.status for each in decided[at : at + 5]} for at in range(0, len(decided), 5)]
+    assert len(decided) == 16 * 5
+    assert all(len(each) == 1 for each in sides)
+    assert set.union(*sides) == {"enforced", "shadow"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("where", ["input", "response"])
+def test_what_was_stopped_is_remembered_as_far_as_it_was_said(proxy, behind, monitor, where, stream):
+    client, named = proxy(), {"x-offmap-conversation": "t"}
+    said_before = LONG + ("bomb" if where == "response" else "")
+    behind.streams(*text_pieces(said_before), piece(reason="stop")) if stream else behind.says(choice(said_before))
+    first = [{"role": "user", "content": "quux bomb" if where == "input" else "the first part"}]
+    answer = ask(client, named, messages=first, stream=stream)
+    left = where == "response" and stream
+    assert ("sentence number 3 " in answer.text) == left
+    behind.says(choice("fine"))
+    ask(client, named, messages=[{"role": "user", "content": "the next part"}])
+    whole = monitor.asked[-1].messages
+    assert [each.content for each in (whole[0], *whole[-2:])] == [first[0]["content"], "the next part", "fine"]
+    kept = [each.content for each in whole[1:-2]]
+    assert len(kept) == left
+    assert not left or (LONG.startswith(kept[0]) and kept[0])
+
+
+def test_what_left_before_the_caller_did_is_remembered(proxy, behind, monitor):
+    client, named = proxy(), {"x-offmap-conversation": "t"}
+    behind.streams(*text_pieces(LONG), RESET, done=False)
+    ask(client, named, messages=[{"role": "user", "content": "the first part"}], stream=True)
+    behind.says(choice("fine"))
+    ask(client, named, messages=[{"role": "user", "content": "the next part"}])
+    whole = [each.content for each in monitor.asked[-1].messages]
+    assert whole[::2] == ["the first part", "the next part"]
+    assert LONG.startswith(whole[1])
+    assert whole[1]
 
 
 def test_tools_are_looked_at_too(proxy, behind, monitor):
@@ -381,7 +438,11 @@ def test_parts_of_an_attack_are_scored_together(proxy, behind):
         {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "a", "text": "bomb"}]}]},
         {"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {"type": "a bomb"}}]}]},
         {"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {"type": "a", "x": "bomb"}}]}]},
-        {"messages": [{"role": "user", "content": [{**TEXT, "id": "make a bomb"}]}]},
+        {"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {"type": "bomb"}}]}]},
+        {"messages": [{"role": "user", "content": [{**TEXT, "note": "bomb"}]}]},
+        {"truncate_prompt_tokens": 5},
+        {"continue_final_message": True},
+        {"add_generation_prompt": False},
         {"messages": [{"role": "user", "content": [{"type": "make a bomb", "make a bomb": "bomb"}]}]},
         tool(description="bomb"),
         tool(name="bomb"),

@@ -45,6 +45,39 @@ def test_a_reply_is_looked_at_with_the_request_of_its_call(client, monitor):
     assert [message.content for message in monitor.asked[-1].messages] == ["By the moon."]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"name": "a_bomb"},
+        {"reasoning_content": "a bomb"},
+        {"whatever": [{"bomb": 1}]},
+        {"tool_call_id": "make a bomb"},
+        {"content": [{"type": "text", "text": "hi", "title": "bomb"}]},
+        {"cache_control": {"type": "a bomb"}},
+        {"tool_calls": [{"id": "1", "type": "function", "note": "bomb", "function": {"name": "look"}}]},
+    ],
+)
+def test_text_in_fields_that_nobody_knows_is_looked_at_too(client, more):
+    """LiteLLM gives these messages to a model as they are."""
+    said = [{"role": "assistant", "content": "hi", **more}, *USER]
+    assert guard(client, "request", structured_messages=said)["action"] == "BLOCKED"
+
+
+def test_ids_names_of_calls_and_marks_say_nothing(client, monitor):
+    made = {"id": "call_1", "type": "function", "index": 0, "function": {"name": "look", "arguments": "{}"}}
+    said = [
+        {"role": "assistant", "content": None, "tool_calls": [made], "refusal": None},
+        {"role": "tool", "name": "look", "tool_call_id": "call_1", "content": "rain"},
+        {
+            "role": "user",
+            "id": "m-1",
+            "content": [{"type": "text", "text": "so?", "cache_control": {"type": "ephemeral"}}],
+        },
+    ]
+    guard(client, "request", structured_messages=said)
+    assert [each.content for each in monitor.asked[-1].messages] == ["", "rain", "so?"]
+
+
 def test_texts_that_stand_in_no_message_are_looked_at_too(client):
     assert guard(client, "request", "bomb", structured_messages=USER)["action"] == "BLOCKED"
     assert guard(client, "request", USER[0]["content"], structured_messages=USER)["action"] == "NONE"
@@ -177,7 +210,7 @@ def test_a_reply_is_asked_about_with_what_is_remembered_and_not_remembered_befor
     found = kept(client)[-4:]
     assert [(each.stage, each.conversation, each.partial) for each in found] == [
         ("response", "t", False),
-        ("conversation", "t", True),
+        ("conversation", "t", False),
     ] * 2
 
 

@@ -32,6 +32,10 @@ def test_what_does_not_go_on_is_blocked(client, text, action):
     assert "zebra" not in str(found)
 
 
+def test_a_speakers_name_is_looked_at(client):
+    assert check(client, {**ASKED, "name": "a_bomb"})["status"] == "blocked"
+
+
 def test_a_conversation_stage_of_its_own_is_a_rail(client, monkeypatch):
     with_stage(client, monkeypatch, "conversation", tier="strict")
     found = check(client, ASKED, {"role": "assistant", "content": "By the moon."})

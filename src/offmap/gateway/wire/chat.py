@@ -256,6 +256,7 @@ async def _whole(
 
 async def _streamed(upstream: Upstream, relay: Relay, allowed: Ahead | None, held: AsyncExitStack) -> Response[Any]:
     """The stream, which takes over what is held open for it."""
+    held.callback(relay.remember)
     asking = held.enter_async_context(upstream.events(_PATH, msgspec.json.encode(relay.asked.body)))
     events, decision = await _upstream(asking, relay.exchange, allowed)
     headers = {**_decided(decision), "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -282,6 +283,7 @@ def _error(error: UpstreamError, headers: dict[str, str] | None = None) -> Respo
 
 
 def _stopped(decision: Decision, asked: ChatRequest, checks: Checks) -> Response[Any]:
+    checks.remember()
     text, headers = decision.replacement or checks.refusal("input"), _decided(decision.on_record)
     if not asked.stream:
         return Response(stopped_completion(decision, asked, text), headers=headers)

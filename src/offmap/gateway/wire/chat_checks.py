@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 
 from offmap.conversation import Conversation, Message, ToolCall
-from offmap.conversation.fields import json_object
 from offmap.conversation.types import content_sha256
-from offmap.gateway.actions import allowed_calls, apply
+from offmap.gateway.actions import allowed_calls, apply, readable
 from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
 from offmap.gateway.decision import STOPS, Decision, Finding, Stage
@@ -61,6 +61,12 @@ class Checks:
     caller: str = ""
     tools: Collection[str] | None = None
 
+    @cached_property
+    def unit(self) -> str:
+        """What a policy's ``percent`` goes by in all of this exchange; "" where none is below 100."""
+        some = any(table.percent < 100 for table in self.service.engine.gateway.stages.values())
+        return (self.conversation_id or content_sha256(self.asked)) if some else ""
+
     def stage(self, stage: Stage) -> StageTable | None:
         """The policy of a stage, None where it has none."""
         return self.service.engine.gateway.stages.get(stage)
@@ -78,10 +84,10 @@ class Checks:
         look = _Look(self)
         return await look.kept(await look.text(reply, partial=partial))
 
-    async def review(self, reply: Message) -> Cleared:
-        """What of a whole reply, calls included, may leave, as all stages say."""
+    async def review(self, reply: Message, left: str = "") -> Cleared:
+        """What of a whole reply, calls included, may leave, as all stages say. ``left``: what has left already."""
         look = _Look(self)
-        return await look.kept(await look.whole(reply))
+        return await look.kept(await look.whole(reply, left))
 
     async def outage(self, reply: Message, why: str = "upstream") -> Decision:
         """Put on record that a reply never became whole, with what had come of it. ``why``: who failed, one word."""
@@ -120,17 +126,22 @@ class Checks:
         deadline: float | None = None,
     ) -> Ask:
         """What is to be decided."""
-        return Ask(stage, about, self.conversation_id, partial, foreseen, deadline)
+        return Ask(stage, about, self.conversation_id, self.unit, partial, foreseen=foreseen, deadline=deadline)
 
     async def ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
         ask = self.ask(stage, about)
         return await self.service.stop(ask, action, why, caller=self.caller, replacement=self.refusal(stage))
 
-    def enforced(self, stage: Stage, about: Conversation) -> bool:
-        """Whether the policy of a stage is enforced for a conversation."""
-        table, known = self.stage(stage), self.conversation_id
-        return table is not None and enforces(table) and promoted(table.percent, known or content_sha256(about))
+    def enforced(self, stage: Stage) -> bool:
+        """Whether the policy of a stage is enforced for this exchange."""
+        table = self.stage(stage)
+        return table is not None and enforces(table) and promoted(table.percent, self.unit)
+
+    def remember(self, said: str = "") -> None:
+        """Keep what was asked, and what of a reply left before that was stopped: the next part is read beside it."""
+        about = self.after(Message("assistant", said)) if said else self.asked
+        self.service.engine.remember(about, conversation_id=self.conversation_id, caller=self.caller)
 
 
 class _Look:
@@ -143,14 +154,15 @@ class _Look:
         self._checks = checks
         self._latest = checks.service.engine.latest()
         self._ahead: list[Ahead] = []
-        self._foreseen: dict[Message, asyncio.Task[Finding | None]] = {}
+        self._foreseen: dict[ToolCall, asyncio.Task[Finding | None]] = {}
+        self._foreseen_beside = ""
 
     async def text(self, reply: Message, *, partial: bool = False) -> Cleared:
         """As the response stage says."""
         return self._cleared("response", await self._ask("response", reply, partial=partial), reply)
 
-    async def whole(self, reply: Message) -> Cleared:
-        """As all stages say."""
+    async def whole(self, reply: Message, left: str = "") -> Cleared:
+        """As all stages say. What stops before the conversation stage is remembered as far as it left."""
         self._foresee(reply)
         try:
             cleared = await self._each(reply)
@@ -158,7 +170,7 @@ class _Look:
             for each in self._foreseen.values():
                 each.cancel()
         if sees_more(self._checks.service.engine.gateway, self._checks.conversation_id):
-            cleared = await self._conversation(await self.kept(cleared))  # what never leaves is not remembered
+            cleared = await self._conversation(await self.kept(cleared), left)
         cleared = self._dispatched(cleared)
         kept = cleared.message
         if cleared.refusal or kept.content or kept.tool_calls or not reply.tool_calls:
@@ -183,12 +195,13 @@ class _Look:
         service = self._checks.service
         if not service.engine.watches("tool_call"):
             return
+        self._foreseen_beside = reply.content
         for call in reply.tool_calls[: service.gateway.limits.max_batch - 1]:
-            alone = msgspec.structs.replace(reply, tool_calls=(call,))
-            if alone in self._foreseen:  # the same call twice is looked at once
+            if call in self._foreseen:  # the same call twice is looked at once
                 continue
-            looking = service.foresee(self._checks.ask("tool_call", self._checks.after(alone), deadline=self._latest))
-            self._foreseen[alone] = asyncio.create_task(looking)
+            alone = self._checks.after(msgspec.structs.replace(reply, tool_calls=(call,)))
+            looking = service.foresee(self._checks.ask("tool_call", alone, deadline=self._latest))
+            self._foreseen[call] = asyncio.create_task(looking)
 
     async def _each(self, reply: Message) -> Cleared:
         """Text and calls, until one stops the reply."""
@@ -198,9 +211,10 @@ class _Look:
                 cleared = await self._call(cleared, call)
         return cleared
 
-    async def _conversation(self, cleared: Cleared) -> Cleared:
+    async def _conversation(self, cleared: Cleared, left: str) -> Cleared:
         """The same as the conversation stage leaves it."""
         if cleared.refusal:
+            self._checks.remember(left)
             return cleared
         decision = await self._ask("conversation", cleared.message)
         return _both(cleared, self._cleared("conversation", decision, cleared.message))
@@ -209,7 +223,7 @@ class _Look:
         """The same without the call, where that is taken out; a call that is stopped stops the whole reply."""
         alone = msgspec.structs.replace(cleared.message, tool_calls=(call,))
         about = self._checks.after(alone)
-        if not _readable(call.arguments) and self._checks.enforced("tool_call", about):
+        if not readable(call.arguments) and self._checks.enforced("tool_call"):
             decision: Decision | None = await self._ruled("tool_call", about, "block", "unparsable")
         else:
             decision = await self._ask("tool_call", alone)
@@ -223,7 +237,8 @@ class _Look:
 
     async def _ask(self, stage: Stage, reply: Message, *, partial: bool = False) -> Decision | None:
         """The decision about a reply. Where there is no room for it, the reply stops here."""
-        known = self._foreseen.get(reply) if stage == "tool_call" else None
+        same = stage == "tool_call" and reply.content == self._foreseen_beside
+        known = self._foreseen.get(reply.tool_calls[0]) if same else None
         foreseen = await known if known else None
         after, latest = self._checks.after(reply), self._latest
         ask = self._checks.ask(stage, after, partial=partial, foreseen=foreseen, deadline=latest)
@@ -294,8 +309,3 @@ def _in_both(first: Collection[str] | None, second: Collection[str] | None) -> C
     if first is None or second is None:
         return second if first is None else first
     return frozenset(first) & frozenset(second)
-
-
-def _readable(arguments: str) -> bool:
-    """Whether arguments are a JSON object, or left out."""
-    return not arguments.strip() or json_object(arguments) is not None

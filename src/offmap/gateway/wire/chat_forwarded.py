@@ -1,8 +1,8 @@
 """What of a request's messages and tools goes upstream: what is read there, written anew.
 
 Nothing else of them reaches a model. Text in a field that nobody reads is refused, so that nobody wonders where it
-went; what is no text, and what clients add to the replies that they send back, is left out. Ids of calls, which no
-monitor reads, are made words of, and the name of a speaker is read where it is more than a word.
+went; what is no text, and what clients add to the replies that they send back, is left out. The name of a speaker is
+read with what is said. Ids of calls, which no monitor reads and some prompts hold, go upstream as hashes of themselves.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from offmap.conversation import Message, Tool, ToolCall, parse_messages, parse_tools
 from offmap.conversation.fields import Object, as_list, as_object, described, json_object, wrong
+from offmap.gateway.wire.unread import is_mark
 
 _BODY = "messages tools tool_choice stream n modalities audio functions function_call chat_template documents".split()
 _MESSAGE = set("role content name tool_calls tool_call_id refusal".split())
@@ -24,11 +26,13 @@ _REFUSED = {"images", "function_call", "audio"}
 _PARTS = ("text", "refusal", "image_url")
 _CALL, _CALLED = {"id", "type"}, {"name", "arguments"}
 _TOOL, _OFFERED = {"type"}, {"name", "description", "parameters"}
-_LEFT_OUT = set("parsed parsed_arguments annotations reasoning reasoning_content thinking thinking_blocks".split())
+_LEFT_OUT = set("id parsed parsed_arguments annotations reasoning reasoning_content thinking thinking_blocks".split())
 """What clients and servers add to a reply, and clients send back."""
 _TOLD = _LEFT_OUT | _CALL | _CALLED | _OFFERED | set("cache_control documents metadata status text image_url".split())
 """Names of fields that an error may repeat; any other name could be somebody's text."""
 _WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
+_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
+"""All that some servers take."""
 
 
 def read_messages(fields: Object) -> tuple[Message, ...]:
@@ -44,7 +48,7 @@ def read_messages(fields: Object) -> tuple[Message, ...]:
     for index, message in enumerate(messages):
         if message.images:
             raise wrong(f"messages[{index}].content", "a picture", "text: pictures are not looked at by this gateway")
-    return tuple(map(_with_name, messages))
+    return tuple(map(partial(_with_name, read_elsewhere=_names(messages, fields)), messages))
 
 
 def read_tools(fields: Object) -> tuple[Tool, ...]:
@@ -86,11 +90,15 @@ def _message(given: Any, read: Message) -> Object:
         found["content"] = _content(given["content"])
     found |= {name: given[name] for name in ("name", "refusal") if given.get(name)}
     if read.tool_call_id:
-        found["tool_call_id"] = _plain_id(read.tool_call_id)
+        found["tool_call_id"] = _hashed(read.tool_call_id)
     if read.tool_calls:
-        calls = map(call_of, read.tool_calls)
-        found["tool_calls"] = [{name: each for name, each in call.items() if name != "id" or each} for call in calls]
+        found["tool_calls"] = list(map(_call, read.tool_calls))
     return found | _marks(given, "cache_control")
+
+
+def _call(read: ToolCall) -> Object:
+    identity = {"id": _hashed(read.id)} if read.id else {}
+    return identity | {name: each for name, each in call_of(read).items() if name != "id"}
 
 
 def _content(given: Any) -> Any:
@@ -98,7 +106,7 @@ def _content(given: Any) -> Any:
     if not isinstance(given, list):
         return given
     texts = [part[part["type"]] for part in given]
-    marks = [_marks(part, "id", "cache_control") for part in given]
+    marks = [_marks(part, "cache_control") for part in given]
     if not any(marks):
         return "\n".join(texts)
     ends = ["\n"] * (len(texts) - 1) + [""]
@@ -118,17 +126,27 @@ def _tool(given: Any, read: Tool) -> Object:
     return {"type": "function", "function": function | strict} | _marks(given, "cache_control")
 
 
-def _with_name(message: Message) -> Message:
-    if not message.name or _WORD.fullmatch(message.name):
+def _names(messages: Sequence[Message], fields: Object) -> set[str]:
+    """Of tools and calls, which are read as such: results of tools bear them too."""
+    called = {call.name for message in messages for call in message.tool_calls}
+    return called | {tool.name for tool in read_tools(fields)}
+
+
+def _with_name(message: Message, read_elsewhere: Collection[str]) -> Message:
+    if not message.name or message.name in read_elsewhere:
         return message
     return msgspec.structs.replace(message, content=f"{message.name}\n{message.content}")
 
 
 def _plain_id(name: str) -> str:
-    """An id that is no more than a word, the same for the same one: another is hashed, since prompts hold ids."""
-    if not name or _WORD.fullmatch(name):
-        return name
-    return f"call_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:24]}"
+    """An id as it is where it is no more than a word."""
+    return name if not name or _WORD.fullmatch(name) else _hashed(name)
+
+
+def _hashed(name: str) -> str:
+    """The same for the same id, in a call and in its result, and of nobody's words."""
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return digest[:9] if _SHORT_ID.fullmatch(name) else f"call_{digest[:24]}"
 
 
 def _require_message(message: Object, at: str) -> None:
@@ -166,20 +184,13 @@ def _require_only(value: Object, at: str, read: Collection[str]) -> None:
     for name, each in value.items():
         if name in read or name in _LEFT_OUT or (name in _REFUSED and "role" in read):
             continue
-        if _holds_text(each) and not _is_mark(name, each):
+        if _holds_text(each) and not is_mark(name, each):
             place = f"{at}.{name}" if name in _TOLD else at
             raise wrong(place, "text that nobody reads", f"text in {', '.join(sorted(read))} only")
 
 
-def _is_mark(name: str, value: object) -> bool:
-    """Whether a field marks what it stands in, in words: with an id, or what is to be cached and how long."""
-    if name == "cache_control" and isinstance(value, dict) and set(value) <= {"type", "ttl"}:
-        return all(isinstance(each, str) and _WORD.fullmatch(each) for each in value.values())
-    return name == "id" and isinstance(value, str) and _WORD.fullmatch(value) is not None
-
-
 def _marks(value: Object, *names: str) -> Object:
-    return {name: value[name] for name in names if name in value and _is_mark(name, value[name])}
+    return {name: value[name] for name in names if name in value and is_mark(name, value[name])}
 
 
 def _require_spelled(value: Object, at: str, read: Collection[str]) -> None:

@@ -16,12 +16,16 @@ _READ = set("messages tools stream n logprobs top_logprobs stream_options".split
 """Looked into by those who read them."""
 _CHECKED = {"tool_choice", "modalities", "chat_template_kwargs", "response_format"}
 """Looked into here, each by a rule of its own."""
+_UNLESS = "unless upstream.unseen in gateway.toml names it"
 _REFUSED = {
     "functions": "tools (functions is their retired form)",
     "function_call": "tool_choice (function_call is its retired form)",
     "audio": "no sound: it cannot be looked at",
     "chat_template": "none: a template can hold text that is not looked at",
     "documents": "messages: documents are not looked at",
+    "truncate_prompt_tokens": f"none: the model would read less than was looked at, {_UNLESS}",
+    "continue_final_message": f"none: the model would read another prompt than was looked at, {_UNLESS}",
+    "add_generation_prompt": f"none: the model would read another prompt than was looked at, {_UNLESS}",
 }
 _NAMES = {"model", "user", "safety_identifier", "prompt_cache_key"}
 """Texts that say who asks whom, and are in no prompt."""
@@ -34,7 +38,6 @@ _OFTEN = set(
     "stop structured_outputs bad_words prompt_embeds previous_response_id instructions system input extra_body".split()
 )
 """Names of settings that an error may repeat; any other name could be somebody's text."""
-_UNLESS = "unless upstream.unseen in gateway.toml names it"
 _CHOICE = {"type", "function", "name", "mode", "tools", "allowed_tools"}
 _CHOICES = {"none", "auto", "required", "any", "function", "allowed_tools"}
 _NAME = re.compile(r"[\w.\-]{1,64}", re.ASCII)

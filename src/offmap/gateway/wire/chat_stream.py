@@ -158,6 +158,12 @@ class Relay:
             yield _frame(error_body("this answer could not be passed on", "internal"))
         yield DONE
 
+    def remember(self) -> None:
+        """Keep what left of choices that never ended: whatever broke off, and whoever left."""
+        for choice in self._choices:
+            if not choice.ended:
+                choice.checks.remember(choice.hold.released)
+
     @property
     def _cut_short(self) -> bool:
         """Whether there is nothing to wait for, and the upstream may still go on."""
@@ -211,9 +217,11 @@ class Relay:
             reply = Message("assistant", choice.hold.part(end))
             cleared = await choice.checks.text(reply, partial=True)
             if cleared.refusal:
+                choice.checks.remember(choice.hold.released)
                 return frames + self._stop(choice, cleared)
             if cleared.message != reply:
                 frames += self._said(choice, choice.hold.keep(cleared.message.content))
+                choice.checks.remember(choice.hold.released)
                 choice.stopped = True
                 return [*frames, self._finish(choice, "content_filter", cleared)]
             choice.checks = choice.checks.narrowed(cleared.tools)
@@ -223,7 +231,7 @@ class Relay:
     async def _end(self, choice: _Choice, reason: str) -> list[bytes]:
         """Check the whole of it, and release what is still held and may leave."""
         reply = choice.message
-        cleared = await choice.checks.review(reply)
+        cleared = await choice.checks.review(reply, choice.hold.released)
         if cleared.refusal:
             return self._stop(choice, cleared)
         kept, length = cleared.message, len(choice.hold)

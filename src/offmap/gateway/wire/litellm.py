@@ -22,6 +22,7 @@ from litestar.params import JSONBody
 
 from offmap.conversation import Conversation, Message, Tool, ToolCall
 from offmap.conversation.fields import as_object, optional_text
+from offmap.conversation.types import content_sha256
 from offmap.evidence import Span
 from offmap.gateway.actions import Applied, apply, safe_part
 from offmap.gateway.config import Limits
@@ -158,10 +159,11 @@ def _request_asks(service: Service, row: Conversation, name: str) -> list[Ask]:
     """The request; and what was said up to the last reply in it, together with what is remembered of that trace."""
     service.require_stages("input")
     replied = max((n for n, message in enumerate(row.messages, 1) if message.role == "assistant"), default=0)
-    asks = [Ask("input", row, name)]
+    unit = name or content_sha256(row)
+    asks = [Ask("input", row, name, unit)]
     if name and replied and service.engine.watches("conversation"):
         before = msgspec.structs.replace(row, messages=row.messages[:replied])
-        asks.append(Ask("conversation", before, name))
+        asks.append(Ask("conversation", before, name, unit))
     return asks
 
 
@@ -188,11 +190,12 @@ def _response_asks(
         msgspec.structs.replace(before, messages=(*before.messages, reply), tools=_tools(data) or before.tools)
         for reply in replies
     ]
-    asks = [(place, Ask("response", row, name)) for place, row in enumerate(rows)]
+    unit = name or content_sha256(before)
+    asks = [(place, Ask("response", row, name, unit)) for place, row in enumerate(rows)]
     if rows and data.tool_calls and service.engine.watches("tool_call"):
-        asks.append((len(rows) - 1, Ask("tool_call", rows[-1], name)))
+        asks.append((len(rows) - 1, Ask("tool_call", rows[-1], name, unit)))
     if sees_more(service.engine.gateway, name):
-        asks += [(place, Ask("conversation", row, name, partial=True)) for place, row in enumerate(rows)]
+        asks += [(place, Ask("conversation", row, name, unit, remember=False)) for place, row in enumerate(rows)]
     return asks
 
 

@@ -13,6 +13,7 @@ from litestar import Request, Router, post
 from litestar.params import JSONBody
 from msgspec import Meta
 
+from offmap.conversation.types import content_sha256
 from offmap.gateway.decision import Action, Decision, Stage, Status
 from offmap.gateway.policy import sees_more
 from offmap.gateway.request import Ask
@@ -84,8 +85,9 @@ def _asks(service: Service, data: CheckRequest) -> list[Ask]:
     service.require_stages(found[-1][0] if found[-1][0] != "tool_call" else "response")
     if found[-1][0] != "input" and sees_more(service.engine.gateway, ""):
         found.append(("conversation", row.messages))
+    unit = content_sha256(row)
     return [
-        Ask(stage, msgspec.structs.replace(row, messages=messages))
+        Ask(stage, msgspec.structs.replace(row, messages=messages), unit=unit)
         for stage, messages in found
         if service.engine.watches(stage)
     ]
