@@ -267,6 +267,13 @@ def test_whatever_is_sent_the_answer_is_a_declared_one(client, path, body):
         told(answer)
 
 
+def test_figures_are_told_whatever_the_traffic_takes(serve):
+    """Without keys everybody is one caller, and an overload is when the figures are wanted."""
+    client = serve(limits=Limits(requests_per_minute=1))
+    found = [client.post("/v1/moderations", json={"input": "hi"}).status_code for _ in range(2)]
+    assert [*found, client.get("/metrics").status_code] == [200, 429, 200]
+
+
 def test_keys_limits_and_rates_hold_together(serve):
     key, record = new_key("robot", "caller")
     client = serve(keys=Keys((record,)), limits=Limits(requests_per_minute=2))

@@ -308,10 +308,18 @@ def test_a_step_that_lets_all_or_nothing_pass_is_warned_of_and_no_other(unsafe, 
         ({"cascade": (Step("a", (0.01, 0.01), (0.01, 0.01)),), "tier": "observe"}, False),
         ({"cascade": (Step("a", (0.01, 0.01), (0.01, 0.01)),)}, False),
         ({"cascade": ("a",), "tier": "strict"}, False),
+        ({"cascade": ("a",), "tier": "observe", "mode": "shadow"}, False),
     ],
 )
 def test_a_tier_that_changes_nothing_is_told(table, told):
-    assert any("tier: 'strict' changes nothing" in each for each in warnings(gateway(**table))) == told
+    assert any("changes nothing" in each for each in warnings(gateway(**table))) == told
+
+
+def test_a_time_that_is_never_waited_for_is_told():
+    base = gateway()
+    short = msgspec.structs.replace(base, limits=msgspec.structs.replace(base.limits, deadline_ms=2))
+    told = "monitors.a.timeout_ms: 3,000 is never waited for, since limits.deadline_ms is 2"
+    assert (told in warnings(base), told in warnings(short)) == (False, True)
 
 
 def test_every_met_set_has_the_most_severe_action():

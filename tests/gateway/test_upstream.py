@@ -244,6 +244,12 @@ def test_no_cookie_is_kept():
     assert all("cookie" not in head.lower() and "authorization" not in head.lower() for head, _ in got)
 
 
+def test_a_key_in_place_of_its_name_is_not_told():
+    with pytest.raises(InputError, match="found no name of a variable") as told:
+        open_upstream(Table("http://up.example/v1", "sk-abc123"))
+    assert "abc123" not in str(told.value)
+
+
 def test_the_key_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("UP_KEY", f" {KEY}\n")
     open_upstream(Table("http://up.example/v1", "UP_KEY"))

@@ -95,7 +95,7 @@ def _own(service: Service) -> list[Any]:
         return Response(Health("unready" if reasons else "ready", reasons), status_code=503 if reasons else 200)
 
     # A caller who probes could read there what its probes did.
-    reviewers = roles("reviewer") if service.keys else {}
+    reviewers: dict[str, Any] = {"unmetered": True} | (roles("reviewer") if service.keys else {})
 
     @get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False, opt=reviewers)
     async def metrics() -> bytes:

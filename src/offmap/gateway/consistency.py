@@ -48,10 +48,7 @@ def contradictions(gateway: Gateway) -> Iterator[str]:
 
 def warnings(gateway: Gateway) -> Iterator[str]:
     """What is allowed and probably not meant."""
-    asked = {step.monitor for table in gateway.stages.values() for step in table.steps}
-    for name in gateway.monitors:
-        if name not in asked:
-            yield f"monitors.{name}: no stage asks it"
+    yield from _in_vain(gateway)
     if gateway.audit.keep_days and gateway.audit.capture == "none":
         yield "audit.keep_days: no content is kept, so there is nothing to remove"
     if gateway.audit.before == "upstream" and not gateway.upstream:
@@ -69,6 +66,18 @@ def warnings(gateway: Gateway) -> Iterator[str]:
         yield from (f"{at}.{found}" for found in (*_walls(table), *_idle(table), *_unused_tier(table)))
         if not enforces(table):
             yield f"{at}: nothing is done, only recorded"
+
+
+def _in_vain(gateway: Gateway) -> Iterator[str]:
+    """Monitors that are not asked, and times that are not waited for."""
+    asked = {step.monitor for table in gateway.stages.values() for step in table.steps}
+    most = gateway.limits.deadline_ms
+    for name, monitor in gateway.monitors.items():
+        if name not in asked:
+            yield f"monitors.{name}: no stage asks it"
+        elif monitor.timeout_ms > most:
+            told = f"{monitor.timeout_ms:,g} is never waited for, since limits.deadline_ms is {most:,g}"
+            yield f"monitors.{name}.timeout_ms: {told}"
 
 
 def _walls(table: StageTable) -> Iterator[str]:
@@ -97,8 +106,12 @@ def _idle(table: StageTable) -> Iterator[str]:
 def _unused_tier(table: StageTable) -> Iterator[str]:
     """A tier beside bands that leave it nothing to say."""
     usual = msgspec.structs.replace(table, tier="balanced")
-    told = [[heard(each, step) for step in bands(each)] for each in (table, usual)]
-    if table.tier != usual.tier and told[0] == told[1] and enforces(table) == enforces(usual):
+    own = all(
+        getattr(step, question)
+        for step, each in zip(table.steps, bands(table), strict=True)
+        for question in heard(table, each)
+    )
+    if table.tier != usual.tier and own and enforces(table) == enforces(usual):
         yield f"tier: {table.tier!r} changes nothing: every monitor of the cascade has bands of its own"
 
 

@@ -116,7 +116,9 @@ def require_closed(host: str, keys: Keys) -> None:
     """
     if keys or is_loopback(host):
         return
-    raise InputError(f"host {host!r} can be reached by others and there are no API keys: make some, or use 127.0.0.1")
+    raise InputError(
+        f"server.host: {host!r} can be reached by others and there are no API keys: make some, or use 127.0.0.1"
+    )
 
 
 def is_loopback(host: str) -> bool:

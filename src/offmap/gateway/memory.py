@@ -1,8 +1,8 @@
 """What was said before in a conversation, so that an attack that is split over requests is scored as one.
 
 Kept in this process only, bounded in everything, forgotten after a time. The key holds the caller, so that nobody can
-read or fill the memory of another's conversation by guessing its id. What was stopped is remembered too: the next part
-of an attack is looked at together with the part that was refused. Knows nothing of monitors.
+read or fill the memory of another's conversation by guessing its id. What was stopped is remembered too, as far as it
+was said: the next part of an attack is looked at together with the part that was refused. Knows nothing of monitors.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Gate(ASGIMiddleware):
         if not opt.get("open"):
             caller = _caller(self._keys, headers)
             scope["user"] = caller
-            if wait := self._rate.wait(caller.name):
+            if not opt.get("unmetered") and (wait := self._rate.wait(caller.name)):
                 raise Refused(429, retry_after=wait)
             if "roles" in opt and not caller.may(*opt["roles"]):
                 raise Refused(403)

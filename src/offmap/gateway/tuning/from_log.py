@@ -17,7 +17,7 @@ where a new cut might be, and even how many safe decisions there are, they canno
 which no sample was drawn has no part in the labels for the same reason.
 
 A streamed reply is decided about several times while it comes. It is one row: of its beginnings that were let go none
-is, since the whole is looked at again behind them; one that was stopped is all that there is of its reply. What its
+is, since the whole is looked at again where it ends; one that was stopped is all that there is of its reply. What its
 beginnings would have met under other bands is not known, so of streams rates are lower bounds, which is told.
 
 Rows of one conversation bear one id. They count as if they were independent; where conversations have many decisions,
@@ -89,7 +89,7 @@ class _Row:
 _FAILED = "with a monitor that failed, which no threshold decides about"
 _OTHERS = "by other monitors, or by none"
 _OLD = "by other versions of these monitors"
-_PARTIAL = "about the beginning of a streamed reply, which was decided about as a whole too,"
+_PARTIAL = "about the beginning of a streamed reply that went on, which is decided about as a whole where it ends,"
 _LABELS = {"safe": 0.0, "unsafe": 1.0}
 _FINDINGS: dict[str, tuple[Outcome, ...]] = {
     "p_unsafe": ("scored",),
