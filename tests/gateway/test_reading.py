@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, field
 
 import pytest
@@ -181,5 +182,8 @@ def test_no_template_leaves_out_what_stands_between_tags_of_reasoning():
     assert "before" in seen.messages[0].text
     assert len(seen.messages[0].text) == len(Message("assistant", "before", (call,)).text)
     assert "<" not in repr(seen)
+    escaped = Tool("look", parameters='{"a": "<\\/think>", "b": "\\u003cthink>"}')
+    seen = laid_open(Conversation("c", (Message("user", "plain"),), tools=(escaped,)))
+    assert json.loads(seen.tools[0].parameters) == {"a": "(/think>", "b": "(think>"}
     plain = Conversation("c", (Message("user", "plain", (ToolCall("look"),)),), tools=(Tool("look"),))
     assert laid_open(plain) is plain

@@ -207,7 +207,7 @@ def _unanswered(stage: Stage, table: StageTable, monitors: Mapping[str, Opened])
     answers = [monitors[step.monitor].smallest for step in bands(table)]
     for question in QUESTIONS:
         act = getattr(table.actions, question)
-        if act != "allow" and all(known is not None and question not in known for known in answers):
+        if act != "allow" and all(known and question not in known for known in answers):
             yield f"{stage}: no monitor of its cascade gives p({question}), so that {act!r} is never done about it"
 
 

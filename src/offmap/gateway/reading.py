@@ -7,6 +7,7 @@ longer than that; who goes on first the batcher says. Knows nothing of threads a
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
@@ -19,6 +20,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from offmap.conversation import Conversation, Message, Tool, ToolCall
+from offmap.conversation.fields import json_object
 from offmap.gateway.config import Limits
 from offmap.gateway.pace import Pace
 from offmap.gateway.windows import Render, Window, as_text, combine, windows
@@ -36,7 +38,7 @@ def laid_open(conversation: Conversation) -> Conversation:
     Some chat templates leave out what stands between them, or before the last. Who reads the text, the upstream or the
     client, may not. Calls and tools count too: they are text where a template has no place for them, and in windows.
     """
-    messages, tools = tuple(map(_open, conversation.messages)), tuple(map(_without_tags, conversation.tools))
+    messages, tools = tuple(map(_open, conversation.messages)), tuple(map(_open_tool, conversation.tools))
     if (messages, tools) == (conversation.messages, conversation.tools):
         return conversation
     return msgspec.structs.replace(conversation, messages=messages, tools=tools)
@@ -46,6 +48,14 @@ def _open(message: Message) -> Message:
     calls = tuple(map(_without_tags, message.tool_calls))
     opened = _without_tags(message)
     return opened if calls == message.tool_calls else msgspec.structs.replace(opened, tool_calls=calls)
+
+
+def _open_tool(tool: Tool) -> Tool:
+    """Its parameters are shown as they parse, so a tag may be spelled there in other ways."""
+    parsed = json_object(tool.parameters) if "think" in tool.parameters else None
+    shown = tool if parsed is None else msgspec.structs.replace(tool, parameters=json.dumps(parsed, ensure_ascii=False))
+    opened = _without_tags(shown)
+    return tool if opened is shown else opened
 
 
 def _without_tags(given: _Said) -> _Said:

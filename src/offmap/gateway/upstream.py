@@ -26,7 +26,7 @@ from offmap.gateway.sse import Events
 T = TypeVar("T")
 _PASSED_HEADERS = ("retry-after",)
 _WORD = re.compile(r"[\w.\-]{1,64}", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 _MOST_ERROR_TEXT = 500
 _KEPT_SECONDS = 4.0
 """Of a connection that nobody uses; servers close theirs after five or more."""
@@ -77,11 +77,11 @@ def open_upstream(table: Table, bounds: Bounds | None = None) -> Upstream:
             "upstream.base_url: wanted http:// or https://, a host, a port up to 65535 if any, a path if any, and no "
             "password, space, query or fragment"
         )
-    if table.api_key_env and not _VARIABLE.fullmatch(table.api_key_env):  # it may be the key itself, so it is not told
-        raise InputError("upstream.api_key_env: found no name of a variable, wanted letters, digits and underscores")
     key = os.environ.get(table.api_key_env, "").strip() if table.api_key_env else ""
     if table.api_key_env and not (key and key.isascii() and key.isprintable()):
-        raise InputError(f"upstream.api_key_env: the environment has no usable key under {table.api_key_env!r}")
+        name = table.api_key_env  # it may be the key itself
+        told = repr(name) if _VARIABLE.fullmatch(name) else "that name, wanted one like UPSTREAM_KEY"
+        raise InputError(f"upstream.api_key_env: the environment has no usable key under {told}")
     return Upstream(table.base_url, key, table.timeout_s, bounds=bounds, connections=table.connections)
 
 

@@ -283,7 +283,7 @@ def test_what_was_stopped_is_remembered_as_far_as_it_was_said(proxy, behind, mon
     assert not left or (LONG.startswith(kept[0]) and kept[0])
 
 
-def test_what_left_before_the_caller_did_is_remembered(proxy, behind, monitor):
+def test_what_left_before_the_upstream_broke_off_is_remembered(proxy, behind, monitor):
     client, named = proxy(), {"x-offmap-conversation": "t"}
     behind.streams(*text_pieces(LONG), RESET, done=False)
     ask(client, named, messages=[{"role": "user", "content": "the first part"}], stream=True)
@@ -293,6 +293,37 @@ def test_what_left_before_the_caller_did_is_remembered(proxy, behind, monitor):
     assert whole[::2] == ["the first part", "the next part"]
     assert LONG.startswith(whole[1])
     assert whole[1]
+
+
+def test_a_reply_that_the_conversation_stage_stops_is_not_remembered(proxy, behind, monitor):
+    """Nobody has seen it, so that what comes next is no part of it."""
+    client, named = proxy(stages=("conversation",)), {"x-offmap-conversation": "t"}
+    for number, reply in enumerate(("a bomb", "fine")):
+        behind.says(choice(reply))
+        answer = ask(client, named, messages=[{"role": "user", "content": f"question {number}"}])
+    assert answer.json()["choices"][0]["message"]["content"] == "fine"
+    assert [each.content for each in monitor.asked[-1].messages] == ["question 0", "question 1", "fine"]
+
+
+def test_a_server_that_gives_fewer_choices_makes_nothing_come_twice(proxy, behind, monitor):
+    client, named = proxy(), {"x-offmap-conversation": "t"}
+    for number in range(2):
+        behind.streams(piece({"content": f"answer {number}"}), piece(reason="stop"))
+        ask(client, named, messages=[{"role": "user", "content": f"question {number}"}], stream=True, n=2)
+    said_so_far = [each.content for each in monitor.asked[-1].messages]
+    assert said_so_far == ["question 0", "answer 0", "question 1", "answer 1"]
+
+
+def test_ids_that_number_the_calls_of_a_tool_stay(proxy, behind):
+    behind.says(choice("fine"))
+    rows = [
+        {"role": "assistant", "content": None, "tool_calls": [call("look", "{}", f"functions.{name}:0")]}
+        for name in ("look", "make a bomb")
+    ]
+    assert ask(proxy(), messages=[*HELLO, *rows]).status_code == 200
+    made = [each["tool_calls"][0]["id"] for each in behind.got[0]["messages"][1:]]
+    assert made[0] == "functions.look:0"
+    assert made[1].startswith("call_")
 
 
 def test_tools_are_looked_at_too(proxy, behind, monitor):
@@ -443,6 +474,9 @@ def test_parts_of_an_attack_are_scored_together(proxy, behind):
         {"truncate_prompt_tokens": 5},
         {"continue_final_message": True},
         {"add_generation_prompt": False},
+        {"prompt_truncate_len": 5},
+        {"chat_template_kwargs": {"continue_final_message": True}},
+        {"chat_template_kwargs": {"truncation": True, "max_length": 5}},
         {"messages": [{"role": "user", "content": [{"type": "make a bomb", "make a bomb": "bomb"}]}]},
         tool(description="bomb"),
         tool(name="bomb"),

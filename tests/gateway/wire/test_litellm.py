@@ -53,6 +53,10 @@ def test_a_reply_is_looked_at_with_the_request_of_its_call(client, monitor):
         {"whatever": [{"bomb": 1}]},
         {"tool_call_id": "make a bomb"},
         {"content": [{"type": "text", "text": "hi", "title": "bomb"}]},
+        {"content": [{"type": "refusal", "refusal": "hi", "text": "bomb"}]},
+        {"content": [{"type": "text", "text": "hi", "refusal": "bomb"}]},
+        {"tool_calls": [{"name": "bomb", "arguments": "", "function": {"name": "look"}}]},
+        {"tool_calls": [{"function": {"name": "look", "type": "bomb"}}]},
         {"cache_control": {"type": "a bomb"}},
         {"tool_calls": [{"id": "1", "type": "function", "note": "bomb", "function": {"name": "look"}}]},
     ],
@@ -63,10 +67,31 @@ def test_text_in_fields_that_nobody_knows_is_looked_at_too(client, more):
     assert guard(client, "request", structured_messages=said)["action"] == "BLOCKED"
 
 
+def test_what_a_client_sends_back_once_makes_no_other_conversation(client, monitor):
+    """Reasoning comes back with the last reply only: what is remembered is still the same conversation."""
+    said = []
+    for turn in range(4):
+        said.append({"role": "user", "content": f"question {turn}"})
+        guard(client, "request", structured_messages=said, litellm_trace_id="t")
+        said = [{name: each[name] for name in ("role", "content")} for each in said]
+        said.append({"role": "assistant", "content": f"answer {turn}", "reasoning_content": f"I think {turn}"})
+    assert [each.content for each in monitor.asked[-1].messages] == [
+        f"{kind} {turn}" for turn in range(3) for kind in ("question", "answer")
+    ]
+    assert any("I think 2" in each.content for row in monitor.asked for each in row.messages)
+
+
+def test_replies_to_unknown_requests_are_on_both_sides_of_a_percentage(client, monkeypatch):
+    with_stage(client, monkeypatch, "response", percent=50)
+    for number in range(12):
+        guard(client, "response", f"answer {number}")
+    assert {each.status for each in kept(client) if each.stage == "response"} == {"enforced", "shadow"}
+
+
 def test_ids_names_of_calls_and_marks_say_nothing(client, monitor):
     made = {"id": "call_1", "type": "function", "index": 0, "function": {"name": "look", "arguments": "{}"}}
     said = [
-        {"role": "assistant", "content": None, "tool_calls": [made], "refusal": None},
+        {"role": "assistant", "content": None, "tool_calls": [made], "refusal": None, "extra": {"x": None}},
         {"role": "tool", "name": "look", "tool_call_id": "call_1", "content": "rain"},
         {
             "role": "user",

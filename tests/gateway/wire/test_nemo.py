@@ -32,6 +32,18 @@ def test_what_does_not_go_on_is_blocked(client, text, action):
     assert "zebra" not in str(found)
 
 
+def test_a_question_and_its_reply_are_on_one_side_of_a_percentage(client, monkeypatch):
+    for stage in ("input", "response", "conversation"):
+        with_stage(client, monkeypatch, stage, percent=50)
+    sides = []
+    for number in range(16):
+        asked = {"role": "user", "content": f"question {number}"}
+        both = [check(client, asked), check(client, asked, {"role": "assistant", "content": f"answer {number}"})]
+        sides.append({each["status"] for found in both for each in found["guardrails_data"]["decisions"]})
+    assert all(len(each) == 1 for each in sides)
+    assert set.union(*sides) == {"enforced", "shadow"}
+
+
 def test_a_speakers_name_is_looked_at(client):
     assert check(client, {**ASKED, "name": "a_bomb"})["status"] == "blocked"
 

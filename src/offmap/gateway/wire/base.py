@@ -15,10 +15,9 @@ from litestar.exceptions import ClientException, HTTPException, SerializationExc
 from litestar.openapi.datastructures import ResponseSpec
 
 from offmap.conversation import Conversation, Message, Tool, parse_messages, parse_row, parse_tools
-from offmap.conversation.fields import Object, as_list, as_object
+from offmap.conversation.fields import Object
 from offmap.errors import InputError
 from offmap.gateway.decision import STAGES, Decision, Stage
-from offmap.gateway.wire.unread import with_unread
 
 _log = logging.getLogger(__name__)
 _PATH = re.compile(r"\w+(?:\[\d+\]|\.\w+)*")
@@ -98,15 +97,11 @@ def answer_error(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorB
 def conversation(messages: object, at: str = "messages") -> Conversation:
     """A conversation from the messages of a decoded body, in offmap's form or OpenAI's; ``at``: the field they are in.
 
-    Who asks gives these messages to a model as they are, so text in fields that are no part of a ``Message`` (a
-    speaker's name, reasoning, whatever a client adds) is read behind what the message says.
-
     Raises:
         InputError: they are not of that form.
         Refused: they hold images, which no monitor reads.
     """
-    read = parse_messages(messages, at)
-    return readable(Conversation("request", with_unread(read, [as_object(each, at) for each in as_list(messages, at)])))
+    return readable(Conversation("request", parse_messages(messages, at)))
 
 
 def read_row(row: object, at: str) -> tuple[Conversation, ...]:

@@ -125,8 +125,8 @@ class Checks:
         foreseen: Finding | None = None,
         deadline: float | None = None,
     ) -> Ask:
-        """What is to be decided."""
-        return Ask(stage, about, self.conversation_id, self.unit, partial, foreseen=foreseen, deadline=deadline)
+        """What is to be decided. Nothing of it is remembered before it is known what of it leaves."""
+        return Ask(stage, about, self.conversation_id, self.unit, partial, False, foreseen, deadline)
 
     async def ruled(self, stage: Stage, about: Conversation, action: Literal["block", "error"], why: str) -> Decision:
         """A decision that no monitor was asked for, recorded like any other. It stops, so it stands unrecorded too."""
@@ -138,9 +138,10 @@ class Checks:
         table = self.stage(stage)
         return table is not None and enforces(table) and promoted(table.percent, self.unit)
 
-    def remember(self, said: str = "") -> None:
-        """Keep what was asked, and what of a reply left before that was stopped: the next part is read beside it."""
-        about = self.after(Message("assistant", said)) if said else self.asked
+    def remember(self, said: str = "", reply: Message | None = None) -> None:
+        """Keep what was asked, and the reply, or what ``said`` of one that was stopped: the next is read beside it."""
+        reply = reply or (Message("assistant", said) if said else None)
+        about = self.after(reply) if reply else self.asked
         self.service.engine.remember(about, conversation_id=self.conversation_id, caller=self.caller)
 
 
@@ -217,7 +218,9 @@ class _Look:
             self._checks.remember(left)
             return cleared
         decision = await self._ask("conversation", cleared.message)
-        return _both(cleared, self._cleared("conversation", decision, cleared.message))
+        both = _both(cleared, self._cleared("conversation", decision, cleared.message))
+        self._checks.remember(left, None if both.refusal else both.message)
+        return both
 
     async def _call(self, cleared: Cleared, call: ToolCall) -> Cleared:
         """The same without the call, where that is taken out; a call that is stopped stops the whole reply."""

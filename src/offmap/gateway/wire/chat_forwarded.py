@@ -31,6 +31,7 @@ _LEFT_OUT = set("id parsed parsed_arguments annotations reasoning reasoning_cont
 _TOLD = _LEFT_OUT | _CALL | _CALLED | _OFFERED | set("cache_control documents metadata status text image_url".split())
 """Names of fields that an error may repeat; any other name could be somebody's text."""
 _WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
+_NUMBERED = re.compile(r"functions\.(.+):\d{1,4}")
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 """All that some servers take."""
 
@@ -73,7 +74,8 @@ def forwarded(fields: Object, messages: Sequence[Message], tools: Sequence[Tool]
         tools: read of it.
     """
     given = as_list(fields["messages"], "messages")
-    anew: Object = {"messages": [_message(*pair) for pair in zip(given, messages, strict=True)]}
+    names = {tool.name for tool in tools} | _called(messages)
+    anew: Object = {"messages": [_message(*pair, names) for pair in zip(given, messages, strict=True)]}
     if fields.get("tools") is not None:
         anew["tools"] = [_tool(*pair) for pair in zip(as_list(fields["tools"], "tools"), tools, strict=True)]
     return fields | anew
@@ -84,21 +86,21 @@ def call_of(call: ToolCall) -> Object:
     return {"id": _plain_id(call.id), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _message(given: Any, read: Message) -> Object:
+def _message(given: Any, read: Message, names: Collection[str]) -> Object:
     found: Object = {"role": given["role"]}
     if "content" in given:
         found["content"] = _content(given["content"])
     found |= {name: given[name] for name in ("name", "refusal") if given.get(name)}
     if read.tool_call_id:
-        found["tool_call_id"] = _hashed(read.tool_call_id)
+        found["tool_call_id"] = _upstream_id(read.tool_call_id, names)
     if read.tool_calls:
-        found["tool_calls"] = list(map(_call, read.tool_calls))
+        found["tool_calls"] = [_call(call, names) for call in read.tool_calls]
     return found | _marks(given, "cache_control")
 
 
-def _call(read: ToolCall) -> Object:
-    identity = {"id": _hashed(read.id)} if read.id else {}
-    return identity | {name: each for name, each in call_of(read).items() if name != "id"}
+def _call(read: ToolCall, names: Collection[str]) -> Object:
+    identity = {"id": _upstream_id(read.id, names)} if read.id else {}
+    return {**identity, "type": "function", "function": {"name": read.name, "arguments": read.arguments}}
 
 
 def _content(given: Any) -> Any:
@@ -128,8 +130,11 @@ def _tool(given: Any, read: Tool) -> Object:
 
 def _names(messages: Sequence[Message], fields: Object) -> set[str]:
     """Of tools and calls, which are read as such: results of tools bear them too."""
-    called = {call.name for message in messages for call in message.tool_calls}
-    return called | {tool.name for tool in read_tools(fields)}
+    return _called(messages) | {tool.name for tool in read_tools(fields)}
+
+
+def _called(messages: Sequence[Message]) -> set[str]:
+    return {call.name for message in messages for call in message.tool_calls}
 
 
 def _with_name(message: Message, read_elsewhere: Collection[str]) -> Message:
@@ -141,6 +146,12 @@ def _with_name(message: Message, read_elsewhere: Collection[str]) -> Message:
 def _plain_id(name: str) -> str:
     """An id as it is where it is no more than a word."""
     return name if not name or _WORD.fullmatch(name) else _hashed(name)
+
+
+def _upstream_id(name: str, names: Collection[str]) -> str:
+    """A hash, or the id as it is where it only numbers a call of a tool that is read: some models know no other."""
+    numbered = _NUMBERED.fullmatch(name)
+    return name if numbered and numbered[1] in names else _hashed(name)
 
 
 def _hashed(name: str) -> str:

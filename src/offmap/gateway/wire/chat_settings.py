@@ -17,16 +17,16 @@ _READ = set("messages tools stream n logprobs top_logprobs stream_options".split
 _CHECKED = {"tool_choice", "modalities", "chat_template_kwargs", "response_format"}
 """Looked into here, each by a rule of its own."""
 _UNLESS = "unless upstream.unseen in gateway.toml names it"
+_PROMPT = {"truncate_prompt_tokens", "prompt_truncate_len", "continue_final_message", "add_generation_prompt"}
+_TEMPLATE = _PROMPT | {"truncation", "max_length", "tokenize", "chat_template"}
+"""What may not stand in ``chat_template_kwargs``: some servers hand it to the function that writes the prompt."""
 _REFUSED = {
     "functions": "tools (functions is their retired form)",
     "function_call": "tool_choice (function_call is its retired form)",
     "audio": "no sound: it cannot be looked at",
     "chat_template": "none: a template can hold text that is not looked at",
     "documents": "messages: documents are not looked at",
-    "truncate_prompt_tokens": f"none: the model would read less than was looked at, {_UNLESS}",
-    "continue_final_message": f"none: the model would read another prompt than was looked at, {_UNLESS}",
-    "add_generation_prompt": f"none: the model would read another prompt than was looked at, {_UNLESS}",
-}
+} | dict.fromkeys(_PROMPT, f"none: the model would read another prompt than was looked at, {_UNLESS}")
 _NAMES = {"model", "user", "safety_identifier", "prompt_cache_key"}
 """Texts that say who asks whom, and are in no prompt."""
 _WORDS = {"reasoning_effort", "verbosity", "service_tier", "prompt_cache_retention"}
@@ -73,8 +73,8 @@ def _require_setting(name: str, value: object) -> None:
         raise wrong(name, described(value), "text")
     if name == "modalities" and value != ["text"]:
         raise wrong(name, described(value), 'none, or ["text"]')
-    if name == "chat_template_kwargs" and not _plain(as_object(value, name)):
-        raise wrong(name, described(value), "true, false or a number under each name: text is not seen")
+    if name == "chat_template_kwargs":
+        _require_harmless_template(as_object(value, name), name)
     if name == "response_format" and not _is_format(as_object(value, name)):
         raise wrong(name, described(value), f"no schema, since nobody looks at it, {_UNLESS}")
     if name == "logprobs" and not isinstance(value, bool):
@@ -87,6 +87,13 @@ def _require_setting(name: str, value: object) -> None:
         known = name in _NAMES | _WORDS | _NUMBERS | _OFTEN
         wanted = f"no text, list or table there, since nobody looks at it, {_UNLESS}"
         raise wrong(name if known else "in the body", described(value), wanted)
+
+
+def _require_harmless_template(value: Object, at: str) -> None:
+    if not _plain(value):
+        raise wrong(at, described(value), "true, false or a number under each name: text is not seen")
+    for name in sorted(_TEMPLATE & value.keys()):
+        raise wrong(f"{at}.{name}", described(value[name]), _REFUSED["truncate_prompt_tokens"])
 
 
 def _harmless(name: str, value: object) -> bool:

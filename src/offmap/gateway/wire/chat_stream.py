@@ -70,6 +70,7 @@ class _Choice:
     calls: dict[int, list[_Call]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     begun: bool = False
+    whole: bool = False
     ended: bool = False
     stopped: bool = False
     refused: str = ""
@@ -159,9 +160,9 @@ class Relay:
         yield DONE
 
     def remember(self) -> None:
-        """Keep what left of choices that never ended: whatever broke off, and whoever left."""
+        """Keep what left of choices that never became whole: whatever broke off, and whoever left."""
         for choice in self._choices:
-            if not choice.ended:
+            if not choice.whole and (choice.arrived or choice.index == 0):
                 choice.checks.remember(choice.hold.released)
 
     @property
@@ -217,11 +218,9 @@ class Relay:
             reply = Message("assistant", choice.hold.part(end))
             cleared = await choice.checks.text(reply, partial=True)
             if cleared.refusal:
-                choice.checks.remember(choice.hold.released)
                 return frames + self._stop(choice, cleared)
             if cleared.message != reply:
                 frames += self._said(choice, choice.hold.keep(cleared.message.content))
-                choice.checks.remember(choice.hold.released)
                 choice.stopped = True
                 return [*frames, self._finish(choice, "content_filter", cleared)]
             choice.checks = choice.checks.narrowed(cleared.tools)
@@ -230,7 +229,7 @@ class Relay:
 
     async def _end(self, choice: _Choice, reason: str) -> list[bytes]:
         """Check the whole of it, and release what is still held and may leave."""
-        reply = choice.message
+        reply, choice.whole = choice.message, True
         cleared = await choice.checks.review(reply, choice.hold.released)
         if cleared.refusal:
             return self._stop(choice, cleared)

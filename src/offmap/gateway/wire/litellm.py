@@ -33,6 +33,7 @@ from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, NO_IMAGES, Refused, conversation, identifier, read_tools
+from offmap.gateway.wire.unread import with_unread
 
 _MOST_SEARCHED = 1 << 28
 """Characters that are compared at most to find the texts of a request in its messages: a fraction of a second."""
@@ -125,7 +126,7 @@ def router(service: Service) -> Router:
         if data.input_type == "request":
             row = _request(data)
             calls.keep(request.user.name, call, row)
-            asks = _request_asks(service, row, name)
+            asks = _request_asks(service, row, name, data.structured_messages or [])
             return _request_answer(await service.decide_all(asks, caller=request.user.name))
         replies = _replies(data)
         placed = _response_asks(service, calls.of(request.user.name, call), replies, data, name)
@@ -155,12 +156,18 @@ def _unsaid(texts: list[str], contents: list[str]) -> list[str]:
     return [text for text in rest if _BETWEEN in text or text not in said]
 
 
-def _request_asks(service: Service, row: Conversation, name: str) -> list[Ask]:
-    """The request; and what was said up to the last reply in it, together with what is remembered of that trace."""
+def _request_asks(service: Service, row: Conversation, name: str, given: list[dict[str, Any]]) -> list[Ask]:
+    """The request; and what was said up to the last reply in it, together with what is remembered of that trace.
+
+    All text of the messages as they came is looked at once, at the input: what clients add to replies they send back
+    one time and leave out the next, so that a memory would take the same message for another.
+    """
     service.require_stages("input")
     replied = max((n for n, message in enumerate(row.messages, 1) if message.role == "assistant"), default=0)
     unit = name or content_sha256(row)
-    asks = [Ask("input", row, name, unit)]
+    said = with_unread(row.messages[: len(given)], given)
+    whole = msgspec.structs.replace(row, messages=(*said, *row.messages[len(given) :]))
+    asks = [Ask("input", whole, name, unit)]
     if name and replied and service.engine.watches("conversation"):
         before = msgspec.structs.replace(row, messages=row.messages[:replied])
         asks.append(Ask("conversation", before, name, unit))
@@ -190,7 +197,7 @@ def _response_asks(
         msgspec.structs.replace(before, messages=(*before.messages, reply), tools=_tools(data) or before.tools)
         for reply in replies
     ]
-    unit = name or content_sha256(before)
+    unit = name or (content_sha256(before) if before.messages else "")
     asks = [(place, Ask("response", row, name, unit)) for place, row in enumerate(rows)]
     if rows and data.tool_calls and service.engine.watches("tool_call"):
         asks.append((len(rows) - 1, Ask("tool_call", rows[-1], name, unit)))

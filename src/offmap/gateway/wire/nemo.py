@@ -20,6 +20,7 @@ from offmap.gateway.request import Ask
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, Refused, conversation, stages_of
+from offmap.gateway.wire.unread import with_unread
 
 RailStatus = Literal["success", "blocked"]
 
@@ -81,11 +82,13 @@ def router(service: Service) -> Router:
 
 def _asks(service: Service, data: CheckRequest) -> list[Ask]:
     row = conversation(data.messages)
+    row = msgspec.structs.replace(row, messages=with_unread(row.messages, data.messages))
     found = stages_of(row.messages)
     service.require_stages(found[-1][0] if found[-1][0] != "tool_call" else "response")
     if found[-1][0] != "input" and sees_more(service.engine.gateway, ""):
         found.append(("conversation", row.messages))
-    unit = content_sha256(row)
+    asked = found[0][1]  # the same when the question comes alone, and when its reply comes with it
+    unit = content_sha256(msgspec.structs.replace(row, messages=asked))
     return [
         Ask(stage, msgspec.structs.replace(row, messages=messages), unit=unit)
         for stage, messages in found

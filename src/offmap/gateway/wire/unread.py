@@ -1,6 +1,6 @@
 """Text of messages as they came that no ``Message`` is made of: speakers' names, and fields that nobody knows.
 
-Knows nothing of any one wire format.
+It is read where whoever asks gives these messages to a model as they are. Knows nothing of any one wire format.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from offmap.conversation import Message
 from offmap.conversation.fields import Object
 
 _MESSAGE = {"role", "content", "tool_calls", "refusal"}
-_PART = {"type", "text", "refusal", "image_url"}
-_CALL = {"type", "function", "name", "arguments"}
+_CALL, _CALLED = {"type"}, {"name", "arguments"}
 _IDS = {"id", "tool_call_id"}
 _WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
 _CACHED = {"type": re.compile("ephemeral"), "ttl": re.compile(r"\d{1,4}[smhd]")}
@@ -49,11 +48,11 @@ def _unread(given: Object) -> Iterator[str]:
     yield from _beside(given, _MESSAGE)
     content, calls = given.get("content"), given.get("tool_calls")
     for part in content if isinstance(content, list) else ():
-        yield from _beside(part, _PART)
+        yield from _beside(part, {"type", part.get("type")})
     for call in calls if isinstance(calls, list) else ():
-        yield from _beside(call, _CALL)
-        if isinstance(call.get("function"), dict):
-            yield from _beside(call["function"], _CALL)
+        inner = call.get("function")
+        yield from _beside(call, _CALL | {"function"} if inner else _CALL | _CALLED)
+        yield from _beside(inner or {}, _CALLED)
 
 
 def _beside(value: Any, read: set[str]) -> Iterator[str]:
@@ -64,11 +63,12 @@ def _beside(value: Any, read: set[str]) -> Iterator[str]:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text within, names included."""
+    """Every text within, and the names of what is there."""
     if isinstance(value, str):
         yield value
     for each in value if isinstance(value, list) else ():
         yield from _texts(each)
     for name, each in value.items() if isinstance(value, dict) else ():
-        yield name
-        yield from _texts(each)
+        if each not in (None, "", [], {}):
+            yield name
+            yield from _texts(each)
