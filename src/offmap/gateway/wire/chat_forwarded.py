@@ -49,6 +49,8 @@ def read_messages(fields: Object) -> tuple[Message, ...]:
     for index, message in enumerate(messages):
         if message.images:
             raise wrong(f"messages[{index}].content", "a picture", "text: pictures are not looked at by this gateway")
+    if not any(message.name for message in messages):
+        return messages
     return tuple(map(partial(_with_name, read_elsewhere=_names(messages, fields)), messages))
 
 
@@ -95,7 +97,7 @@ def _message(given: Any, read: Message, names: Collection[str]) -> Object:
         found["tool_call_id"] = _upstream_id(read.tool_call_id, names)
     if read.tool_calls:
         found["tool_calls"] = [_call(call, names) for call in read.tool_calls]
-    return found | _marks(given, "cache_control")
+    return found | _mark(given)
 
 
 def _call(read: ToolCall, names: Collection[str]) -> Object:
@@ -108,7 +110,7 @@ def _content(given: Any) -> Any:
     if not isinstance(given, list):
         return given
     texts = [part[part["type"]] for part in given]
-    marks = [_marks(part, "cache_control") for part in given]
+    marks = [_mark(part) for part in given]
     if not any(marks):
         return "\n".join(texts)
     ends = ["\n"] * (len(texts) - 1) + [""]
@@ -119,13 +121,13 @@ def _content(given: Any) -> Any:
 def _tool(given: Any, read: Tool) -> Object:
     inner = given if given.get("function") is None else given["function"]
     if inner.get("name") is None:  # a tool of the upstream's own, of which there is only the type
-        return {"type": read.name} | _marks(given, "cache_control")
+        return {"type": read.name} | _mark(given)
     function = {name: inner[name] for name in ("name", "description", "parameters") if inner.get(name) is not None}
     if isinstance(inner.get("parameters"), str):
         shown = json_object(inner["parameters"])
         function["parameters"] = inner["parameters"] if shown is None else shown
     strict = {"strict": inner["strict"]} if isinstance(inner.get("strict"), bool) else {}
-    return {"type": "function", "function": function | strict} | _marks(given, "cache_control")
+    return {"type": "function", "function": function | strict} | _mark(given)
 
 
 def _names(messages: Sequence[Message], fields: Object) -> set[str]:
@@ -200,8 +202,9 @@ def _require_only(value: Object, at: str, read: Collection[str]) -> None:
             raise wrong(place, "text that nobody reads", f"text in {', '.join(sorted(read))} only")
 
 
-def _marks(value: Object, *names: str) -> Object:
-    return {name: value[name] for name in names if name in value and is_mark(name, value[name])}
+def _mark(value: Object) -> Object:
+    marked = is_mark("cache_control", value.get("cache_control"))
+    return {"cache_control": value["cache_control"]} if marked else {}
 
 
 def _require_spelled(value: Object, at: str, read: Collection[str]) -> None:
