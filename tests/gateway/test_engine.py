@@ -20,6 +20,7 @@ from offmap.gateway.engine import Clocks, Engine
 from offmap.gateway.monitors import Opened, Running
 from offmap.gateway.opening import open_monitors
 from offmap.gateway.policy import promoted
+from offmap.gateway.request import Ask
 from offmap.gateway.uuid7 import uuid7
 from offmap.monitor import Verdict
 
@@ -118,7 +119,7 @@ def decide(gateway, plans, sink=None, conversation=HELLO, timeout=5.0, **options
 
     async def main():
         async with engine_of(gateway, plans, sink, timeout) as (engine, _):
-            return await engine.decide("response", conversation, **options)
+            return await engine.decide(Ask("response", conversation, **options))
 
     return asyncio.run(main())
 
@@ -276,7 +277,7 @@ def test_it_is_recorded_before_it_is_answered():
                 order.append("recorded")
 
         async with engine_of(gateway_of({"m": None}), {"m": (0.5, 0.5)}, Slow()) as (engine, _):
-            await engine.decide("response", HELLO)
+            await engine.decide(Ask("response", HELLO))
             order.append("answered")
         assert order == ["recorded", "answered"]
 
@@ -289,7 +290,7 @@ def test_a_fail_open_is_logged_and_counted_without_a_word_of_the_user(caplog):
 
     async def main():
         async with engine_of(gateway, plan_of, Sink()) as (engine, _):
-            found = [await engine.decide("response", HELLO) for _ in range(3)]
+            found = [await engine.decide(Ask("response", HELLO)) for _ in range(3)]
             return found, engine.counts
 
     with caplog.at_level(logging.WARNING):
@@ -343,7 +344,7 @@ def test_a_monitor_that_breaks_its_contract_is_an_error():
     nan = Finding("m", "1", "scored", float("nan"), float("nan"), float("nan"))
     for answer in (RuntimeError("x"), None, "allow", nan, Finding("m", "1", "scored"), Finding("m", "1", "skipped")):
         engine = Engine(gateway_of({"m": None}), {"m": Broken(answer)}, Sink())
-        found = asyncio.run(engine.decide("response", HELLO))
+        found = asyncio.run(engine.decide(Ask("response", HELLO)))
         assert found.action in ("error", "block")
 
 
@@ -369,7 +370,7 @@ def test_the_parts_of_a_split_attack_are_scored_together_and_callers_apart():
 
         async def say(text, caller="alice", name="1"):
             part = Conversation("c", (Message("user", text),))
-            return await engine.decide("conversation", part, conversation_id=name, caller=caller)
+            return await engine.decide(Ask("conversation", part, name), caller=caller)
 
         assert (await say("first half")).action == "allow"
         assert (await say("second half", caller="bob")).action == "allow"
@@ -392,7 +393,7 @@ def test_a_conversation_does_not_change_sides():
             for turn in range(3):
                 for name in map(str, range(40)):
                     said = Conversation("c", (Message("user", f"turn {turn}"),))
-                    decision = await engine.decide("response", said, conversation_id=name)
+                    decision = await engine.decide(Ask("response", said, name))
                     found.setdefault(name, set()).add((decision.action, decision.status, decision.would))
             return found
 
@@ -404,7 +405,7 @@ def test_a_conversation_does_not_change_sides():
 
 def test_only_stages_of_the_policy_and_only_monitors_that_run():
     with pytest.raises(InputError, match="no such stage"):
-        asyncio.run(Engine(default_gateway(), {"pocket": None}, Sink()).decide("x", HELLO))
+        asyncio.run(Engine(default_gateway(), {"pocket": None}, Sink()).decide(Ask("x", HELLO)))
     with pytest.raises(InputError, match="is not running"):
         Engine(gateway_of({"m": None}), {}, Sink())
     with pytest.raises(InputError, match="reason: found none"):
@@ -420,7 +421,7 @@ def test_many_at_once_each_get_their_own():
         engine = Engine(gateway_of({"m": None}), {"m": Running("m", Opened(Echo(None)))}, Sink())
         numbers = [(i + 1) / 1000 for i in range(200)]
         said = [Conversation("c", (Message("user", repr(p)),)) for p in numbers]
-        found = await asyncio.gather(*(engine.decide("response", each) for each in said))
+        found = await asyncio.gather(*(engine.decide(Ask("response", each)) for each in said))
         for p, decision in zip(numbers, found, strict=True):
             assert decision.findings[0].p_unsafe == p
             assert (decision.action == "block") == (p <= 0.005)
@@ -446,7 +447,7 @@ def test_times_come_from_the_clocks_that_are_given():
     ticks = iter(range(100, 200))
     clocks = Clocks(wall=lambda: 1_700_000_000.25, monotonic=lambda: 100 + 0 * next(ticks))
     engine = Engine(gateway_of({"m": None}), {"m": Running("m", Opened(Scorer((0.5, 0.5))))}, Sink(), clocks=clocks)
-    found = asyncio.run(engine.decide("response", HELLO))
+    found = asyncio.run(engine.decide(Ask("response", HELLO)))
     assert found.at == 1_700_000_000.25
     assert found.seconds == 0
     assert uuid.UUID(found.id).int >> 80 == 1_700_000_000_250
@@ -467,7 +468,7 @@ def test_the_embedded_monitor_without_any_configuration():
             "long", (*safe[0].messages[:-1], Message("assistant", (safe[0].messages[-1].content * 200)[:6000]))
         )
         everything = [*safe, *strange, long]
-        found = await asyncio.gather(*(engine.decide("response", row) for row in everything))
+        found = await asyncio.gather(*(engine.decide(Ask("response", row)) for row in everything))
         assert await engine.drain(60)
         return found, sink
 

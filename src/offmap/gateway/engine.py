@@ -19,7 +19,7 @@ import msgspec
 from offmap.conversation import Conversation
 from offmap.conversation.types import content_sha256
 from offmap.errors import InputError
-from offmap.gateway.config import Gateway
+from offmap.gateway.config import Gateway, StageTable
 from offmap.gateway.consistency import require_consistent
 from offmap.gateway.decision import Decision, Finding, Stage
 from offmap.gateway.memory import Memory
@@ -33,7 +33,7 @@ from offmap.gateway.policy import (
     signals,
     without_bands,
 )
-from offmap.gateway.request import Request
+from offmap.gateway.request import Ask, Request
 from offmap.gateway.uuid7 import uuid7
 
 _log = logging.getLogger(__name__)
@@ -139,54 +139,21 @@ class Engine:
         return all(await asyncio.gather(*(monitor.drain(timeout) for monitor in self.monitors.values())))
 
     async def decide(
-        self,
-        stage: Stage,
-        conversation: Conversation,
-        *,
-        conversation_id: str = "",
-        caller: str = "",
-        deadline: float | None = None,
-        unit: str = "",
-        partial: bool = False,
-        remember: bool = True,
-        foreseen: Finding | None = None,
-        made: Callable[[Decision], Awaitable[None]] | None = None,
+        self, ask: Ask, *, caller: str = "", made: Callable[[Decision], Awaitable[None]] | None = None
     ) -> Decision:
         """What is done about a conversation, recorded.
 
         Args:
-            stage: what is looked at.
-            conversation: all of it; at the stage "conversation" the whole history or only what is new.
-            conversation_id: the caller's; without one nothing is remembered.
+            ask: what is to be decided.
             caller: the name of the API key.
-            deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
-            unit: what a policy's ``percent`` goes by; "": the conversation's id, or its content.
-            partial: whether it is a part of a reply of which more may come: told in the decision, and not remembered.
-            remember: whether the stage "conversation" keeps it; else it is only looked at beside what is remembered.
-            foreseen: what the stage's first monitor found of this very conversation already; it is not asked again.
             made: awaited with the decision before it is recorded; what is returned differs where it could not be.
 
         Raises:
             InputError: the policy has no such stage.
         """
-        if not self.watches(stage):
-            raise InputError(f"stages.{stage}: the policy has no such stage")
-        started, ends = self._clocks.monotonic(), self._until(deadline)
-        table = self.gateway.stages[stage]
-        request = Request(
-            stage=stage,
-            table=table,
-            policy=self.policy,
-            content=conversation,
-            conversation_id=conversation_id,
-            caller=caller,
-            began=started - foreseen.seconds if foreseen else started,
-            deadline=ends,
-            unit=unit,
-            partial=partial,
-            remember=remember,
-            foreseen=foreseen,
-        )
+        table, started, ends = self._table(ask.stage), self._clocks.monotonic(), self._until(ask.deadline)
+        began = started - ask.foreseen.seconds if ask.foreseen else started
+        request = Request(ask, table, self.policy, caller, began, ends, ask.conversation, ask.foreseen)
         decision, about = await self._deliberate(request)
         if made:
             await made(decision)
@@ -203,21 +170,22 @@ class Engine:
         if conversation_id and self.watches("conversation"):
             self._memory.merge((caller, conversation_id), conversation.messages)
 
-    async def foresee(self, stage: Stage, conversation: Conversation, deadline: float | None = None) -> Finding:
+    async def foresee(self, ask: Ask) -> Finding:
         """What the first monitor of a stage finds, before it is known whether that will be asked. Nothing is recorded.
-
-        ``deadline``: see ``decide``.
 
         Raises:
             InputError: the policy has no such stage.
         """
-        if not self.watches(stage):
-            raise InputError(f"stages.{stage}: the policy has no such stage")
-        return await self._ask(bands(self.gateway.stages[stage])[0].monitor, conversation, self._until(deadline))
+        return await self._ask(bands(self._table(ask.stage))[0].monitor, ask.conversation, self._until(ask.deadline))
 
     def latest(self) -> float:
         """When what is asked now has to be decided, on the monotonic clock."""
         return self._clocks.monotonic() + self.gateway.limits.deadline_ms / 1000
+
+    def _table(self, stage: Stage) -> StageTable:
+        if not self.watches(stage):
+            raise InputError(f"stages.{stage}: the policy has no such stage")
+        return self.gateway.stages[stage]
 
     def _until(self, deadline: float | None) -> float:
         return self.latest() if deadline is None else min(self.latest(), deadline)
@@ -231,16 +199,17 @@ class Engine:
             return self._decision(request, ruling, findings), request.content
         except Exception as error:
             # Ours, not a monitor's: no policy allows what nobody foresaw, but one that enforces nothing stops nothing.
-            _log.error("%s: no decision (%s)", request.stage, type(error).__name__)
+            _log.error("%s: no decision (%s)", request.ask.stage, type(error).__name__)
             stopped, passed = Ruling("error", "error", "error", "enforced"), Ruling("error", "error", "allow", "shadow")
             ruling = stopped if enforces(request.table) else passed
             return self._decision(request, ruling, (), "internal"), request.content
 
     def _with_memory(self, request: Request) -> Request:
         content, forgotten, foreseen = request.content, 0, request.foreseen
-        if request.stage == "conversation" and request.conversation_id:
-            look = self._memory.merge if request.remember and not request.partial else self._memory.beside
-            known = look((request.caller, request.conversation_id), content.messages)
+        ask = request.ask
+        if ask.stage == "conversation" and ask.conversation_id:
+            look = self._memory.merge if ask.remember and not ask.partial else self._memory.beside
+            known = look((request.caller, ask.conversation_id), content.messages)
             content, forgotten = msgspec.structs.replace(content, messages=known.messages), known.forgotten
             foreseen = None  # that was of another conversation
         known_by = content_sha256(content)

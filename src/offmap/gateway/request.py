@@ -5,14 +5,26 @@ from __future__ import annotations
 import msgspec
 
 from offmap.conversation import Conversation
-from offmap.gateway.config import StageTable
+from offmap.conversation.types import content_sha256
+from offmap.gateway.config import Gateway, StageTable
 from offmap.gateway.decision import STOPS, Decision, Finding, Stage
 from offmap.gateway.policy import ERRORS, Ruling, promoted
 from offmap.gateway.uuid7 import uuid7
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What is to be decided; as ``Engine.decide`` takes it."""
+    """What is to be decided.
+
+    Attributes:
+        stage: what is looked at.
+        conversation: all of it; at the stage "conversation" the whole history or only what is new.
+        conversation_id: the caller's; without one nothing is remembered.
+        unit: what a policy's ``percent`` goes by, see ``unit_of``; "": the conversation's id, or its content.
+        partial: whether it is a part of a reply of which more may come: told in the decision, and not remembered.
+        remember: whether the stage "conversation" keeps it; else it is only looked at beside what is remembered.
+        foreseen: what the stage's first monitor found of this very conversation already; it is not asked again.
+        deadline: on the monotonic clock; None: the policy's time from now, which is the most there is anyway.
+    """
 
     stage: Stage
     conversation: Conversation
@@ -24,30 +36,36 @@ class Ask(msgspec.Struct, frozen=True):
     deadline: float | None = None
 
 
+def unit_of(gateway: Gateway, conversation_id: str, asked: Conversation) -> str:
+    """What ``percent`` goes by in all of an exchange, so that its decisions are on one side.
+
+    "" where no stage has one below 100, and where neither an id nor what was asked is known.
+    """
+    if conversation_id or not asked.messages or all(each.percent >= 100 for each in gateway.stages.values()):
+        return conversation_id
+    return content_sha256(asked)
+
+
 class Request(msgspec.Struct, frozen=True):
     """One call of ``Engine.decide``.
 
     Attributes:
-        stage, conversation_id, caller, unit, partial, remember: as they were given.
+        ask, caller: as they were given.
         table, policy: those that it began with.
-        content: the conversation together with what is remembered of it.
         began, deadline: on the monotonic clock.
+        content: the conversation together with what is remembered of it.
         foreseen: what the stage's first monitor found of the content already; None: it is to be asked.
         content_sha256: of the content.
         forgotten: messages that are not remembered any more.
     """
 
-    stage: Stage
+    ask: Ask
     table: StageTable
     policy: str
-    content: Conversation
-    conversation_id: str
     caller: str
     began: float
     deadline: float
-    unit: str = ""
-    partial: bool = False
-    remember: bool = True
+    content: Conversation
     foreseen: Finding | None = None
     content_sha256: str = ""
     forgotten: int = 0
@@ -55,7 +73,7 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def enforced(self) -> bool:
         """Whether the policy is enforced for this conversation."""
-        return promoted(self.table.percent, self.unit or self.conversation_id or self.content_sha256)
+        return promoted(self.table.percent, self.ask.unit or self.ask.conversation_id or self.content_sha256)
 
     def decided(
         self, ruling: Ruling, findings: tuple[Finding, ...], why: str = "", *, at: float, ended: float
@@ -74,13 +92,13 @@ class Request(msgspec.Struct, frozen=True):
         return Decision(
             id=uuid7(at),
             at=at,
-            stage=self.stage,
+            stage=self.ask.stage,
             action=ruling.action,
             would=ruling.would,
             status=ruling.status,
-            rule=f"{self.stage}.{why or signal}",
+            rule=f"{self.ask.stage}.{why or signal}",
             policy=self.policy,
-            conversation=self.conversation_id,
+            conversation=self.ask.conversation_id,
             caller=self.caller,
             content_sha256=self.content_sha256,
             findings=findings,
@@ -88,6 +106,6 @@ class Request(msgspec.Struct, frozen=True):
             fallback=self.table.fallback if ruling.action == "modify" else "",
             messages=len(self.content.messages),
             forgotten=self.forgotten,
-            partial=self.partial,
+            partial=self.ask.partial,
             seconds=ended - self.began,
         )

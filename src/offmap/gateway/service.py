@@ -162,7 +162,7 @@ class Service:
         conversation_id: str = "",
         caller: str = "",
     ) -> Decision:
-        """See ``Engine.decide``.
+        """One decision; see ``Ask``.
 
         Raises:
             BusyError: no room, or draining.
@@ -207,7 +207,7 @@ class Service:
             return None
         self._foreseeing += 1
         try:
-            finding = await self.engine.foresee(ask.stage, ask.conversation, ask.deadline)
+            finding = await self.engine.foresee(ask)
         except Exception as error:
             _log.error("%s: nothing was foreseen (%s)", ask.stage, type(error).__name__)
             return None
@@ -277,18 +277,7 @@ class Service:
             return await self._decide(ask, caller, ahead)
 
     async def _decide(self, ask: Ask, caller: str, ahead: Ahead | None = None) -> Decision:
-        deciding = self.engine.decide(
-            ask.stage,
-            ask.conversation,
-            conversation_id=ask.conversation_id,
-            caller=caller,
-            unit=ask.unit,
-            partial=ask.partial,
-            remember=ask.remember,
-            foreseen=ask.foreseen,
-            deadline=ask.deadline,
-            made=ahead.tell_made if ahead else None,
-        )
+        deciding = self.engine.decide(ask, caller=caller, made=ahead.tell_made if ahead else None)
         decision = await self._told(ask.stage, deciding, ahead)
         self.drift.saw(decision, ask.conversation)
         self._heard(decision.findings)

@@ -17,13 +17,12 @@ from typing import Literal
 import msgspec
 
 from offmap.conversation import Conversation, Message, ToolCall
-from offmap.conversation.types import content_sha256
 from offmap.gateway.actions import allowed_calls, apply, readable
 from offmap.gateway.ahead import Ahead
 from offmap.gateway.config import DEFAULT_REFUSAL, StageTable
 from offmap.gateway.decision import STOPS, Decision, Finding, Stage
 from offmap.gateway.policy import enforces, promoted, sees_more
-from offmap.gateway.request import Ask
+from offmap.gateway.request import Ask, unit_of
 from offmap.gateway.service import BusyError, Service
 
 
@@ -63,9 +62,8 @@ class Checks:
 
     @cached_property
     def unit(self) -> str:
-        """What a policy's ``percent`` goes by in all of this exchange; "" where none is below 100."""
-        some = any(table.percent < 100 for table in self.service.engine.gateway.stages.values())
-        return (self.conversation_id or content_sha256(self.asked)) if some else ""
+        """See ``unit_of``."""
+        return unit_of(self.service.engine.gateway, self.conversation_id, self.asked)
 
     def stage(self, stage: Stage) -> StageTable | None:
         """The policy of a stage, None where it has none."""

@@ -17,7 +17,7 @@ import msgspec
 
 from offmap.conversation import Message, Tool, ToolCall, parse_messages, parse_tools
 from offmap.conversation.fields import Object, as_list, as_object, described, json_object, wrong
-from offmap.gateway.wire.unread import is_mark
+from offmap.gateway.wire.unread import WORD, called_names, is_mark
 
 _BODY = "messages tools tool_choice stream n modalities audio functions function_call chat_template documents".split()
 _MESSAGE = set("role content name tool_calls tool_call_id refusal".split())
@@ -30,7 +30,6 @@ _LEFT_OUT = set("id parsed parsed_arguments annotations reasoning reasoning_cont
 """What clients and servers add to a reply, and clients send back."""
 _TOLD = _LEFT_OUT | _CALL | _CALLED | _OFFERED | set("cache_control documents metadata status text image_url".split())
 """Names of fields that an error may repeat; any other name could be somebody's text."""
-_WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
 _NUMBERED = re.compile(r"functions\.(.+):\d{1,4}")
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 """All that some servers take."""
@@ -51,7 +50,7 @@ def read_messages(fields: Object) -> tuple[Message, ...]:
             raise wrong(f"messages[{index}].content", "a picture", "text: pictures are not looked at by this gateway")
     if not any(message.name for message in messages):
         return messages
-    return tuple(map(partial(_with_name, read_elsewhere=_names(messages, fields)), messages))
+    return tuple(map(partial(_with_name, read_elsewhere=_names(messages, read_tools(fields))), messages))
 
 
 def read_tools(fields: Object) -> tuple[Tool, ...]:
@@ -76,7 +75,7 @@ def forwarded(fields: Object, messages: Sequence[Message], tools: Sequence[Tool]
         tools: read of it.
     """
     given = as_list(fields["messages"], "messages")
-    names = {tool.name for tool in tools} | _called(messages)
+    names = _names(messages, tools)
     anew: Object = {"messages": [_message(*pair, names) for pair in zip(given, messages, strict=True)]}
     if fields.get("tools") is not None:
         anew["tools"] = [_tool(*pair) for pair in zip(as_list(fields["tools"], "tools"), tools, strict=True)]
@@ -130,13 +129,9 @@ def _tool(given: Any, read: Tool) -> Object:
     return {"type": "function", "function": function | strict} | _mark(given)
 
 
-def _names(messages: Sequence[Message], fields: Object) -> set[str]:
+def _names(messages: Sequence[Message], tools: Sequence[Tool]) -> set[str]:
     """Of tools and calls, which are read as such: results of tools bear them too."""
-    return _called(messages) | {tool.name for tool in read_tools(fields)}
-
-
-def _called(messages: Sequence[Message]) -> set[str]:
-    return {call.name for message in messages for call in message.tool_calls}
+    return called_names(messages) | {tool.name for tool in tools}
 
 
 def _with_name(message: Message, read_elsewhere: Collection[str]) -> Message:
@@ -147,7 +142,7 @@ def _with_name(message: Message, read_elsewhere: Collection[str]) -> Message:
 
 def _plain_id(name: str) -> str:
     """An id as it is where it is no more than a word."""
-    return name if not name or _WORD.fullmatch(name) else _hashed(name)
+    return name if not name or WORD.fullmatch(name) else _hashed(name)
 
 
 def _upstream_id(name: str, names: Collection[str]) -> str:

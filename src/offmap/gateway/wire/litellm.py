@@ -22,14 +22,13 @@ from litestar.params import JSONBody
 
 from offmap.conversation import Conversation, Message, Tool, ToolCall
 from offmap.conversation.fields import as_object, optional_text
-from offmap.conversation.types import content_sha256
 from offmap.evidence import Span
 from offmap.gateway.actions import Applied, apply, safe_part
 from offmap.gateway.config import Limits
 from offmap.gateway.decision import STOPS, Decision
 from offmap.gateway.memory import MOST_BYTES
 from offmap.gateway.policy import sees_more
-from offmap.gateway.request import Ask
+from offmap.gateway.request import Ask, unit_of
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, NO_IMAGES, Refused, conversation, identifier, read_tools
@@ -164,7 +163,7 @@ def _request_asks(service: Service, row: Conversation, name: str, given: list[di
     """
     service.require_stages("input")
     replied = max((n for n, message in enumerate(row.messages, 1) if message.role == "assistant"), default=0)
-    unit = name or content_sha256(row)
+    unit = unit_of(service.engine.gateway, name, row)
     said = with_unread(row.messages[: len(given)], given)
     whole = msgspec.structs.replace(row, messages=(*said, *row.messages[len(given) :]))
     asks = [Ask("input", whole, name, unit)]
@@ -197,7 +196,7 @@ def _response_asks(
         msgspec.structs.replace(before, messages=(*before.messages, reply), tools=_tools(data) or before.tools)
         for reply in replies
     ]
-    unit = name or (content_sha256(before) if before.messages else "")
+    unit = unit_of(service.engine.gateway, name, before)
     asks = [(place, Ask("response", row, name, unit)) for place, row in enumerate(rows)]
     if rows and data.tool_calls and service.engine.watches("tool_call"):
         asks.append((len(rows) - 1, Ask("tool_call", rows[-1], name, unit)))

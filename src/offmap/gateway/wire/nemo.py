@@ -13,10 +13,9 @@ from litestar import Request, Router, post
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from offmap.conversation.types import content_sha256
 from offmap.gateway.decision import Action, Decision, Stage, Status
 from offmap.gateway.policy import sees_more
-from offmap.gateway.request import Ask
+from offmap.gateway.request import Ask, unit_of
 from offmap.gateway.security import Caller, roles
 from offmap.gateway.service import Service
 from offmap.gateway.wire.base import ERRORS, Refused, conversation, stages_of
@@ -88,7 +87,7 @@ def _asks(service: Service, data: CheckRequest) -> list[Ask]:
     if found[-1][0] != "input" and sees_more(service.engine.gateway, ""):
         found.append(("conversation", row.messages))
     asked = found[0][1]  # the same when the question comes alone, and when its reply comes with it
-    unit = content_sha256(msgspec.structs.replace(row, messages=asked))
+    unit = unit_of(service.engine.gateway, "", msgspec.structs.replace(row, messages=asked))
     return [
         Ask(stage, msgspec.structs.replace(row, messages=messages), unit=unit)
         for stage, messages in found

@@ -17,7 +17,7 @@ from offmap.conversation.fields import Object
 _MESSAGE = {"role", "content", "tool_calls", "refusal"}
 _CALL, _CALLED = {"type"}, {"name", "arguments"}
 _IDS = {"id", "tool_call_id"}
-_WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
+WORD = re.compile(r"[\w.:\-]{1,64}", re.ASCII)
 _CACHED = {"type": re.compile("ephemeral"), "ttl": re.compile(r"\d{1,4}[smhd]")}
 
 
@@ -26,8 +26,13 @@ def with_unread(messages: Sequence[Message], given: Sequence[Object]) -> tuple[M
 
     Ids are left out where they are a word, and names where they are those of calls, which results of tools bear too.
     """
-    called = {call.name for message in messages for call in message.tool_calls}
+    called = called_names(messages)
     return tuple(_with(message, fields, called) for message, fields in zip(messages, given, strict=True))
+
+
+def called_names(messages: Sequence[Message]) -> set[str]:
+    """Of all calls."""
+    return {call.name for message in messages for call in message.tool_calls}
 
 
 def is_mark(name: str, value: object) -> bool:
@@ -57,7 +62,7 @@ def _unread(given: Object) -> Iterator[str]:
 
 def _beside(value: Any, read: set[str]) -> Iterator[str]:
     for name, each in value.items():
-        is_id = name in _IDS and isinstance(each, str) and _WORD.fullmatch(each)
+        is_id = name in _IDS and isinstance(each, str) and WORD.fullmatch(each)
         if name not in read and not is_id and not is_mark(name, each):
             yield from _texts(each)
 
